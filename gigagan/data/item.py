@@ -1,0 +1,35 @@
+"""What every data set yields, and what it can say about its captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Item(NamedTuple):
+    """One captioned picture: ``image`` is uint8 ``[H, W, 3]``."""
+
+    image: np.ndarray
+    caption: str
+
+
+class Dataset(Protocol):
+    """A map-style data set; an index always gives the same item."""
+
+    name: str
+    skipped: Mapping[str, int]
+    """Why files were left out, and how many for each reason."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Item: ...
+
+    def meaning(self, caption: str) -> str:
+        """A key that two captions share exactly when they mean the same."""
+        ...
+
+    def flippable(self, caption: str) -> bool:
+        """Whether the caption still holds when the picture is mirrored left to right."""
+        ...

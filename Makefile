@@ -1,0 +1,75 @@
+# make         set up, then the main job: train, score and tabulate the suite that config/config.yaml names
+# make setup   only the environment, in .venv           make smoke    the smallest suite, with its regression gate
+# make test    the tests                                make format   rewrite the code in the house's style
+# make lint    style and workflow checks                make lock     resolve requirements.lock anew (needs uv)
+#
+# Any Python 3.11 to 3.13 will do; to choose one: make PYTHON=/path/to/python3.12
+
+PYTHON ?= python3 python3.13 python3.12 python3.11 python
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.PHONY: run setup test lint smoke format lock clean
+.NOTPARALLEL:
+
+run: setup
+	$(BIN)/snakemake --cores all
+
+setup: $(STAMP)
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile
+	$(BIN)/snakemake --lint
+
+smoke: setup
+	$(BIN)/snakemake --cores all --config suite=smoke
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile
+
+# One version of each package for every Python and platform, so that numbers compare between machines.
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest --upgrade \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  --quiet --output-file requirements.lock
+
+# The environment and caches; what was trained and scored (runs/, results/) stays.
+clean:
+	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache
+
+# A .venv whose Python has gone, after an upgrade of the system, is as good as none.
+$(shell test -x $(BIN)/python || rm -f $(STAMP))
+
+# The stamp says that everything is installed. With it an environment is brought up to date in place; without it (a
+# fresh clone, an interrupted set-up) a new one is made. The project itself is installed last, editable, without network.
+$(STAMP): requirements.lock pyproject.toml
+	@if [ -e $@ ]; then rm $@; else $(new_venv); fi
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The first suitable Python, seen through whatever environment is active, makes .venv.
+define new_venv
+for python in $(PYTHON); do \
+  base=$$("$$python" -c 'import sys; print(sys._base_executable if (3, 11) <= sys.version_info < (3, 14) else "")' \
+    2>/dev/null) && [ -n "$$base" ] || continue; \
+  found=$$base; "$$base" -c 'import ensurepip, venv' 2>/dev/null || continue; \
+  echo "Making $(VENV) with $$base: about 3 GB to download, 6 GB on disk, some minutes"; \
+  "$$base" -m venv --clear $(VENV); exit; \
+done; \
+if [ -n "$$found" ]; then \
+  echo "error: $$found lacks venv: install it (Debian, Ubuntu: apt install python3-venv), then type make again" >&2; \
+else \
+  echo "error: no Python 3.11 to 3.13 (tried: $(PYTHON)): install one, or name it: make PYTHON=/path/to/python3" >&2; \
+fi; \
+exit 1
+endef

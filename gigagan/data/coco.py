@@ -1,0 +1,89 @@
+"""COCO captions: a folder of images and a ``captions_*.json``, read through pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from gigagan.data import captions
+from gigagan.data.captioned import CaptionedImages, existing_folder, in_split
+from gigagan.errors import UserError
+
+_SPLIT_NAMES = {"train": "train", "test": "val"}  # COCO's own test images have no public captions
+
+
+class Coco(CaptionedImages):
+    """Every (image, caption) pair, in the order of image and annotation ids.
+
+    ``path`` is COCO's folder (``train2017/``, ``val2017/``, ``annotations/``), or one of its image folders. The train
+    split is ``annotations/captions_train*.json`` and its images, the test split ``captions_val*.json`` and its images.
+    Where ``annotations`` names a file, that file describes the images in ``path``, and every tenth is for testing.
+
+    Raises:
+        UserError: no such folder or annotations file, several that fit, one that holds no captions or names images that
+            are not in the folder, no usable sample.
+    """
+
+    name = "coco"
+
+    def __init__(self, path: str, annotations: str, split: str, resolution: int) -> None:
+        folder = existing_folder(self.name, path)
+        if annotations:
+            file = Path(annotations).expanduser()
+            table = [row for i, row in enumerate(_read(file)) if in_split(i, split)]
+        else:
+            file, folder = _find(folder, split)
+            table = _read(file)
+        there = {entry.name for entry in os.scandir(folder)}
+        missing = [name for name, _ in table if name not in there and not (folder / name).is_file()]
+        if missing:
+            raise UserError(
+                f"{file} names {len(missing):,} images that are not in {folder}, the first is {missing[0]}; add "
+                "the images or set data.path to their folder"
+            )
+        self._samples = [(name, caption) for name, texts in table for caption in texts]
+        super().__init__(folder, split, resolution, len(self._samples), len(table))
+
+    def read(self, index: int) -> tuple[Path, str]:
+        name, caption = self._samples[index]
+        return self.path / name, captions.clean(caption)
+
+    def where(self, index: int) -> str:
+        return self._samples[index][0]
+
+
+def _find(folder: Path, split: str) -> tuple[Path, Path]:
+    """The annotations file of ``split`` and its folder of images, given COCO's folder or one of images in it."""
+    base = folder if (folder / "annotations").is_dir() else folder.parent
+    pattern = f"captions_{_SPLIT_NAMES[split]}*.json"
+    files = sorted((base / "annotations").glob(pattern))
+    if len(files) > 1:  # COCO 2014 beside 2017: take the year of the image folder
+        files = [f for f in files if f.stem[-4:] == folder.name[-4:]]
+    if len(files) != 1:
+        raise UserError(
+            f"data set coco: {base / 'annotations'} holds no {pattern}, or several of which none ends on the "
+            f"year of {folder.name}; set data.annotations to the file, and data.path to its images"
+        )
+    images = base / files[0].stem.removeprefix("captions_")
+    return files[0], images if images.is_dir() else folder
+
+
+def _read(file: Path) -> list[tuple[str, list[object]]]:
+    """File name and captions of each image, in the order of ids."""
+    from pycocotools.coco import COCO  # some releases load matplotlib with it
+
+    if not file.is_file():
+        raise UserError(f"data set coco: data.annotations={file} does not exist")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress there
+            coco = COCO(str(file))
+        if any("caption" in annotation for annotation in coco.anns.values()):
+            return [
+                (coco.imgs[i]["file_name"], [a["caption"] for a in sorted(coco.imgToAnns[i], key=lambda a: a["id"])])
+                for i in sorted(coco.imgs)
+            ]
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        pass
+    raise UserError(f"{file} is not a COCO captions file (captions_*.json)")

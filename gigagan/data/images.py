@@ -1,0 +1,71 @@
+"""From an image file to a square of RGB pixels: orient, crop the centre, make it 8-bit RGB, resize."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from gigagan.data.skipped import Unusable
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+# Named, because Pillow would try every format it knows, and some of those (EPS) run other programs on the file.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+def decode(source: bytes | Path, resolution: int) -> np.ndarray:
+    """The picture in ``source`` (a file's bytes or its path) as uint8 RGB ``[resolution, resolution, 3]``.
+
+    EXIF orientation is applied, then the longer side is cropped evenly to the shorter one, then the square is resized
+    with Pillow's Lanczos filter. Transparency is composited on white; 16-bit grey is scaled (not clipped) to 8 bits;
+    colour profiles are ignored, as image data sets do.
+
+    Raises:
+        Unusable: empty, broken or animated files, files that are no images, images above Pillow's pixel limit, and
+            32-bit ones, whose range no format states.
+        OSError: the file cannot be read.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if not data:
+        raise Unusable("empty file")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return np.array(_square(image, resolution))
+    except (Unusable, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise Unusable("not an image") from None
+    except Image.DecompressionBombError as e:
+        raise Unusable("too large", str(e)) from None
+    except Exception as e:  # Pillow's decoders raise nearly every type there is on damaged bytes
+        raise Unusable("broken image", f"{type(e).__name__}: {e}") from None
+
+
+def _square(image: Image.Image, resolution: int) -> Image.Image:
+    width, height = image.size
+    if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):  # Pillow only warns up to twice its limit
+        raise Unusable("too large", f"{width} x {height} pixels, Pillow's limit is {Image.MAX_IMAGE_PIXELS} in all")
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a camera's JPEG with a preview behind it
+        raise Unusable("animated")
+
+    # No draft mode: it decodes JPEGs faster, at a reduced size, but to other pixels.
+    ImageOps.exif_transpose(image, in_place=True)
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    return _rgb(image).resize((resolution, resolution), Image.Resampling.LANCZOS)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise Unusable("32-bit pixels")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

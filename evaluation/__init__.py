@@ -1,0 +1,1 @@
+"""Scoring: images to features to record rows, speed, tables, figures, the report and the regression gate."""

@@ -1,0 +1,112 @@
+"""Images to features: one pass over an image set, one file that every metric reads.
+
+    python -m evaluation.features --images samples.zip --judge evaluation/weights/scenes-judge \\
+        --out features.safetensors
+
+Tensors, float32, one row per image:
+    judge        [N, F]     penultimate image features of the CLIP that judges
+    judge_image  [N, E]     its image embedding, unit norm
+    judge_text   [N, E]     its embedding of the caption, unit norm
+    pyramid      [N, P]     caption-blind statistics, see evaluation/pyramid.py
+    inception    [N, 2048]  with --inception FILE: Inception V3 as in clean-fid, its resize "clean"
+The header says under "about" which images and which weights they are of.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evaluation import feature_file, pyramid
+from evaluation.archive import read_about, read_batches
+from gigagan.clip import Clip
+from gigagan.errors import UserError, command
+from gigagan.files import sha256
+
+INCEPTION_FILE = "inception-2015-12-05.pt"  # the one name under which clean-fid looks for it
+INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+
+Extractor = Callable[[np.ndarray, list[str]], dict[str, torch.Tensor]]
+"""From images, uint8 [B, H, W, 3], and their captions to named features [B, D]."""
+
+
+def judge_extractor(judge: Clip, prefix: str = "") -> Extractor:
+    """Features of the CLIP that judges; ``prefix`` is put before each caption."""
+
+    def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
+        pixels = torch.from_numpy(images).to(judge.scale.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return {
+            "judge": judge.image_features(pixels),
+            "judge_image": judge.embed_image(pixels),
+            "judge_text": judge.embed_text(judge.tokenize([prefix + caption for caption in captions])),
+        }
+
+    return features
+
+
+def pyramid_extractor(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
+    return {"pyramid": pyramid.features(images)}
+
+
+def inception_extractor(path: Path, device: torch.device) -> Extractor:
+    """Inception V3 through clean-fid. TorchScript runs code, so the file is loaded only if its checksum is right.
+
+    Raises UserError where the file is missing, has another name or other contents.
+    """
+    if not path.is_file() or path.name != INCEPTION_FILE:
+        raise UserError(f"--inception {path}: give the path of clean-fid's {INCEPTION_FILE}")
+    if sha256(path) != INCEPTION_SHA256:
+        raise UserError(f"--inception {path}: the checksum is wrong, so it is not loaded: fetch the file again")
+    from cleanfid.inception_torchscript import InceptionV3W
+    from cleanfid.resize import build_resizer
+
+    network, resize = InceptionV3W(str(path.parent), download=False).to(device), build_resizer("clean")
+
+    def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
+        resized = torch.from_numpy(np.stack([resize(image) for image in images]))
+        return {"inception": network(resized.permute(0, 3, 1, 2).to(device))}
+
+    return features
+
+
+def extract(batches: Iterable[tuple[np.ndarray, list[str]]], extractors: list[Extractor]) -> dict[str, np.ndarray]:
+    """Run all ``extractors`` over batches of images and captions, in fp32; {name: float32 [N, D]}."""
+    parts: dict[str, list[np.ndarray]] = {}
+    with torch.inference_mode():
+        for images, captions in batches:
+            for extractor in extractors:
+                for name, features in extractor(images, captions).items():
+                    parts.setdefault(name, []).append(features.float().cpu().numpy())
+    return {name: np.concatenate(rows) for name, rows in parts.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.features", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--images", type=Path, required=True, help="image set (zip)")
+    parser.add_argument("--judge", required=True, help="CLIP that judges: a folder, or what else gigagan.clip can load")
+    parser.add_argument("--prefix", default="", help="put before each caption for the CLIP score")
+    parser.add_argument("--inception", type=Path, help=f"clean-fid's {INCEPTION_FILE}: adds Inception features")
+    parser.add_argument("--out", type=Path, required=True, help="features (safetensors)")
+    parser.add_argument("--batch", type=int, default=100, help="images at a time")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    about = {"images": read_about(args.images), "images_sha256": sha256(args.images), "prefix": args.prefix}
+    size = next(read_batches(args.images, 1))[0].shape[1:3]
+    judge = Clip.load(args.judge).to(device)
+    extractors = [judge_extractor(judge, args.prefix), pyramid_extractor]
+    weights = {"judge": judge.sha, "pyramid": pyramid.VERSION}
+    if args.inception:
+        extractors.append(inception_extractor(args.inception, device))
+        weights["inception"] = INCEPTION_SHA256
+    features = extract(read_batches(args.images, args.batch), extractors)
+    feature_file.write(args.out, features, {**about, "size": list(size), "weights": weights})
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,74 @@
+"""Held-out real images: one set as the reference of the Fréchet distance, and another whose captions are the prompts.
+
+    python -m evaluation.reference data.name=scenes data.resolution=16 \\
+        --n-reference 4000 --n-real 1000 --reference reference.zip --real real.zip
+
+Both come from the test split and share no picture. The "seed" of an image is its index in that split. Scoring the
+second set itself gives the row ``real``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evaluation.archive import write_images
+from gigagan.config import DataConfig, parse_overrides
+from gigagan.data import Dataset, Item, open_dataset
+from gigagan.errors import UserError, command
+from gigagan.progress import Progress
+
+
+def describe(config: DataConfig) -> dict[str, Any]:
+    """What of a data configuration changes a score: part of every protocol hash."""
+    return {"dataset": config.name, "resolution": config.resolution, "objects": list(config.objects)}
+
+
+def draw(dataset: Dataset, n: int) -> Iterator[tuple[int, Item]]:
+    """``n`` different pictures of a data set with their indices, scattered over it, always the same.
+
+    A picture may lie under several indices: with several captions, or in place of one that cannot be read.
+
+    Raises UserError where the data set has fewer.
+    """
+    seen: set[bytes] = set()
+    # Some data sets are sorted by class, and some have no end: sample() scatters the draw and needs no list of all.
+    for index in random.Random(0).sample(range(len(dataset)), min(len(dataset), 20 * n)):
+        item = dataset[index]
+        picture = hashlib.sha256(item.image.tobytes()).digest()
+        if picture not in seen:
+            seen.add(picture)
+            yield index, item
+            if len(seen) == n:
+                return
+    raise UserError(
+        f"the test split of {dataset.name} has {len(seen)} different pictures, {n} are wanted (reference and real "
+        "together): hold out more, or choose a protocol that needs fewer"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.reference", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("overrides", nargs="*", metavar="data.FIELD=VALUE", help="the data set, as in gigagan.train")
+    parser.add_argument("--n-reference", type=int, default=4000)
+    parser.add_argument("--n-real", type=int, default=1000)
+    parser.add_argument("--reference", type=Path, required=True, help="image set to write")
+    parser.add_argument("--real", type=Path, required=True, help="image set to write")
+    args = parser.parse_args()
+    config = parse_overrides(args.overrides).data
+    n = args.n_reference + args.n_real
+    progress, drawn = Progress(n), []
+    for found in draw(open_dataset(config, "test"), n):
+        drawn.append(found)
+        progress.update(len(drawn))
+    for path, part in ((args.reference, drawn[: args.n_reference]), (args.real, drawn[args.n_reference :])):
+        indices, items = zip(*part, strict=True)
+        write_images(path, (item.image for item in items), [item.caption for item in items], indices, describe(config))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,57 @@
+"""What a record row says of the run it scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evaluation.metrics.clip_score import Score
+from evaluation.records import METRICS, REAL, SCHEMA, Row, validate
+from gigagan.errors import UserError
+
+MACHINE = ("device", "threads", "git_sha", "git_dirty", "torch", "started")
+
+
+def of_run(folder: Path, suite: str, variant: str, seed: int) -> Row:
+    """The columns that a finished run gives. Raises UserError where it is not finished, or its files are damaged."""
+    try:
+        run, config = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "config.json"))
+        return {
+            "suite": suite,
+            "variant": variant,
+            "family": run.get("family", "gigagan"),  # rivals name theirs
+            "seed": seed,
+            "dataset": config["config"]["data"]["name"],
+            **{name: run[name] for name in ("recipe_sha", "kimg", "params_m", "seconds", "dtype", *MACHINE)},
+        }
+    except FileNotFoundError as e:
+        raise UserError(f"no {e.filename}: train the run to its end first") from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{folder}: run.json or config.json is damaged ({e!r}): train the run again") from None
+
+
+def of_real(suite: str) -> Row:
+    """The columns of held-out real images, which no run made."""
+    from gigagan import provenance
+
+    here = provenance.collect()
+    nothing = dict.fromkeys(("seed", "recipe_sha", "kimg", "params_m", "seconds", "dtype"))
+    return {"suite": suite, "variant": REAL, "family": "reference", **nothing, **{name: here[name] for name in MACHINE}}
+
+
+def row(columns: Row, metric: str, score: Score, **more: Any) -> Row:
+    """A valid record row: ``columns`` of the run, the score, and whatever else is known (later ones win)."""
+    return validate(
+        {
+            "schema": SCHEMA,
+            "metric": metric,
+            "value": score.value,
+            "low": score.low,
+            "high": score.high,
+            "n_images": score.n,
+            "higher_is_better": METRICS[metric].higher_is_better,
+            **columns,
+            **more,
+        }
+    )

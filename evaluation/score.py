@@ -1,0 +1,107 @@
+"""Features to record rows: what the protocols of a suite say of one image set.
+
+    python -m evaluation.score --features features.safetensors --images samples.zip \\
+        --reference-features reference.safetensors --protocols scenes@1,scenes-blind@1 \\
+        --suite demo --variant gigagan --seed 0 --run runs/demo/gigagan/seed0 --out metrics.jsonl
+
+Reads what evaluation.features wrote and needs neither torch nor a model. The row ``real`` has no --run and no --seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from evaluation import feature_file, protocols, records, runs
+from evaluation.archive import read_prompts
+from evaluation.metrics import Inputs, measure
+from evaluation.protocols import Protocol
+from evaluation.records import Row
+from gigagan.data import captions, scenes
+from gigagan.errors import UserError, command
+from gigagan.files import sha256
+
+About = dict[str, Any]  # the header of a feature file
+
+
+def score(protocol: Protocol, inputs: Inputs, about: About, reference: About, columns: Row) -> list[Row]:
+    """The rows of one protocol; ``about`` and ``reference`` are the headers of the two feature files.
+
+    Raises UserError where the protocol asks for other images or features than there are.
+    """
+    _check(protocol, inputs, about, reference)
+    data = reference["images"]
+    more = {
+        "dataset": data["dataset"],
+        "resolution": data["resolution"],
+        "protocol": protocol.name,
+        "protocol_sha": protocols.sha(protocol, data, reference["weights"]),
+    }
+    return [
+        runs.row(columns, metric, value, **more)
+        for name in protocol.metrics
+        for metric, value in measure(name, inputs).items()
+    ]
+
+
+def _check(protocol: Protocol, inputs: Inputs, about: About, reference: About) -> None:
+    if "dataset" not in reference["images"]:
+        raise UserError("the reference features are not of held-out images: make those with evaluation.reference")
+    for used in filter(None, (protocol.extractor, protocol.clip)):
+        versions = {about["weights"].get(used), reference["weights"].get(used)}
+        if None in versions or len(versions) > 1:
+            raise UserError(
+                f"{protocol.name} needs features of one and the same {used!r} on both sides: "
+                "extract both again with evaluation.features"
+            )
+    n, n_reference = len(inputs.features[protocol.extractor]), len(inputs.reference[protocol.extractor])
+    if (n, n_reference) != (protocol.images, protocol.reference):
+        raise UserError(
+            f"{protocol.name} scores {protocol.images} images against {protocol.reference}, here are {n} and "
+            f"{n_reference}: figures at other numbers do not compare (for those, write another protocol)"
+        )
+    if about["size"] != reference["size"]:
+        raise UserError(f"images of {about['size']} px do not compare with a reference of {reference['size']} px")
+    if protocol.clip and about["prefix"] != protocol.prefix:
+        raise UserError(f"{protocol.name} wants features with --prefix {protocol.prefix!r}, not {about['prefix']!r}")
+
+
+def _meanings(path: Path, dataset: str) -> list[str]:
+    meaning = scenes.meaning if dataset == "scenes" else captions.meaning
+    return [meaning(prompt["caption"]) for prompt in read_prompts(path)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.score", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--features", type=Path, required=True, help="features of the images to score")
+    parser.add_argument("--images", type=Path, required=True, help="those images")
+    parser.add_argument("--reference-features", type=Path, required=True, help="features of the held-out reference")
+    parser.add_argument("--protocols", required=True, help="names with versions, separated by commas")
+    parser.add_argument("--suite", required=True)
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--seed", type=int, help="training seed")
+    parser.add_argument("--run", type=Path, help="folder of the run that made the images; none for real ones")
+    parser.add_argument("--kimg", type=float, help="thousands of images trained, where a snapshot made the images")
+    parser.add_argument("--out", type=Path, required=True, help="rows (JSON lines)")
+    args = parser.parse_args()
+    chosen = [protocols.load(name) for name in args.protocols.split(",")]
+    if (args.variant == records.REAL) != (args.run is None) or (args.run is None) != (args.seed is None):
+        raise UserError(f"--run and --seed belong to every variant but {records.REAL!r}, which has neither")
+    columns = runs.of_run(args.run, args.suite, args.variant, args.seed) if args.run else runs.of_real(args.suite)
+    if args.kimg is not None:
+        columns |= {"kimg": args.kimg, "seconds": None}
+    features, about = feature_file.read(args.features)
+    reference, about_reference = feature_file.read(args.reference_features)
+    if about["images_sha256"] != sha256(args.images):
+        raise UserError(f"{args.features} is not of {args.images}: extract the features again")
+    meanings = _meanings(args.images, about_reference["images"].get("dataset", ""))
+    rows = []
+    for protocol in chosen:
+        inputs = Inputs(args.images, meanings, features, reference, protocol.extractor)
+        rows += score(protocol, inputs, about, about_reference, columns)
+    records.write(args.out, rows)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -8,7 +8,8 @@
 PYTHON ?= python3 python3.13 python3.12 python3.11 python
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+LOCKED := $(VENV)/.locked
+INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .PHONY: run setup test lint smoke format lock clean
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 run: setup
 	$(BIN)/snakemake --cores all
 
-setup: $(STAMP)
+setup: $(INSTALLED)
 
 test: setup
 	$(BIN)/python -m pytest -q
@@ -47,13 +48,17 @@ clean:
 	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache
 
 # A .venv whose Python has gone, after an upgrade of the system, is as good as none.
-$(shell test -x $(BIN)/python || rm -f $(STAMP))
+$(shell test -x $(BIN)/python || rm -f $(LOCKED))
 
-# The stamp says that everything is installed. With it an environment is brought up to date in place; without it (a
-# fresh clone, an interrupted set-up) a new one is made. The project itself is installed last, editable, without network.
-$(STAMP): requirements.lock pyproject.toml
+# The stamp says that the lock is installed whole. With it an environment is brought up to date in place; without it (a
+# fresh clone, an interrupted set-up) a new one is made.
+$(LOCKED): requirements.lock
 	@if [ -e $@ ]; then rm $@; else $(new_venv); fi
 	$(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+# The project itself, editable, built without network by the locked setuptools.
+$(INSTALLED): pyproject.toml $(LOCKED)
 	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from evaluation import feature_file, pyramid
-from evaluation.archive import read_about, read_batches
+from gigagan.archive import read_about, read_batches
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
 from gigagan.files import sha256

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evaluation.archive import write_images
+from gigagan.archive import write_images
 from gigagan.config import DataConfig, parse_overrides
 from gigagan.data import Dataset, Item, open_dataset
 from gigagan.errors import UserError, command

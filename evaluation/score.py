@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import feature_file, protocols, records, runs
-from evaluation.archive import read_prompts
 from evaluation.metrics import Inputs, measure
 from evaluation.protocols import Protocol
 from evaluation.records import Row
+from gigagan.archive import read_prompts
 from gigagan.data import captions, scenes
 from gigagan.errors import UserError, command
 from gigagan.files import sha256

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.archive import read_images
 from evaluation.metrics.clip_score import Score, clip_score, clip_score_shuffled
 from evaluation.metrics.frechet import frechet_distance
+from gigagan.archive import read_images
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 from PIL import Image, ImageFilter
 
 from evaluation import feature_file, features, protocols, pyramid, reference, score
-from evaluation.archive import read_prompts, write_images
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.records import read
+from gigagan.archive import read_prompts, write_images
 from gigagan.data.scenes import Scenes
 from gigagan.errors import UserError
 

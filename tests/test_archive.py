@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.archive import read_about, read_batches, read_images, read_prompts, write_images
+from gigagan.archive import read_about, read_batches, read_images, read_prompts, write_images
 from gigagan.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)

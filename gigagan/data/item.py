@@ -26,6 +26,10 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Item: ...
 
+    def describe(self) -> str:
+        """One line for logs: how many pictures of which size, and how many were left out."""
+        ...
+
     def meaning(self, caption: str) -> str:
         """A key that two captions share exactly when they mean the same."""
         ...

@@ -139,7 +139,7 @@ class Scenes:
     def __init__(
         self,
         resolution: int,
-        objects: tuple[float, float, float] = (0.6, 0.4, 0.0),
+        objects: tuple[float, ...] = (0.75, 0.25, 0.0),
         split: str = "train",
         seed: int = 0,
     ) -> None:
@@ -169,6 +169,9 @@ class Scenes:
         dice = iter(np.random.Generator(bits).random(32).tolist())
         u = next(dice)
         return _compose(1 + (u >= self._shares[0]) + (u >= self._shares[1]), dice)
+
+    def describe(self) -> str:
+        return f"{self.name}: endless, {self.resolution} px"
 
     def meaning(self, caption: str) -> str:
         return meaning(caption)

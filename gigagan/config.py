@@ -1,0 +1,256 @@
+"""Every knob of the model and its training: typed, frozen, nested.
+
+A run is described by a list of ``path=value`` strings over these defaults (``generator.kernels=1``). Defaults are the
+paper's 64 px text-to-image base (Table A2, column "LAION & COYO 64") unless a comment says otherwise; the suites
+in ``ablations/suites.yaml`` override sizes. A tuple with one entry holds for every resolution; a longer one has
+one entry per resolution, from 4 px up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gigagan.errors import UserError, nearest
+
+# Raise it when a change of code changes what a given recipe trains: the hash of every recipe changes with it.
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learned from: captioned images at one resolution."""
+
+    name: str = "scenes"  # scenes, shards, folder or coco
+    path: str = ""  # the folder (nothing for scenes)
+    annotations: str = ""  # coco: captions_*.json; empty = found beside the images
+    resolution: int = 64  # px; a power of two, at least 8
+    flip: bool = True  # mirror at random where the caption allows it
+    objects: tuple[float, ...] = (0.75, 0.25, 0.0)  # scenes: probabilities of one, two and three objects
+    workers: int = 0  # loader processes; 0 = decode in the training process
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Sec. 3.2: frozen CLIP features, then learned attention layers T (one T in G, another in D)."""
+
+    clip: str = "ViT-L-14-quickgelu:openai"  # what gigagan.clip.Clip.load takes
+    depth: int = 4  # attention layers of T
+    head_width: int = 64
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Sec. 3.3: which attention there is at all, in G and D alike."""
+
+    kinds: Literal["self+cross", "self", "cross", "mlp", "none"] = (
+        "self+cross"  # mlp: the blocks without their attention
+    )
+    head_width: int = 64  # not stated in the paper
+    mlp_ratio: float = 4.0
+    gain: float = 0.3  # of each residual branch
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Sec. 3.1 and 3.3, Fig. 4."""
+
+    z_dim: int = 128
+    w_dim: int = 1024
+    mapping_depth: int = 4
+    mapping_lr_multiplier: float = 0.01  # StyleGAN2's; the paper is silent
+    channel_base: int = 16384  # channels at r px: min(base / r, max)
+    channel_max: int = 1600
+    blocks: tuple[int, ...] = (3, 3, 3, 2, 2)  # synthesis blocks (of two convolutions) per resolution
+    kernels: tuple[int, ...] = (1, 1, 2, 4, 8)  # N, the bank of each adaptive convolution (Eq. 1); 1 = not adaptive
+    block_gain: float = 0.4  # of the residual branch of every block after a resolution's first
+    attention_resolutions: tuple[int, ...] = (8, 16, 32)
+    attention_depth: tuple[int, ...] = (2, 2, 1)  # one entry per attention resolution, or one for all
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Sec. 3.4, Fig. 5."""
+
+    channel_base: int = 16384
+    channel_max: int = 1536
+    blocks: tuple[int, ...] = (1, 2, 2, 2, 2)
+    attention_resolutions: tuple[int, ...] = (8, 16, 32)
+    attention_depth: tuple[int, ...] = (2, 2, 1)
+    predictor_depth: int = 4  # modulated 1x1 layers of psi_j
+    multi_scale: Literal["input+output", "input", "output", "none"] = "input+output"  # late entries + early exits
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Sec. 3.4 and 3.5, Eq. 6 to 9, Table A2."""
+
+    scale_ratio: tuple[float, ...] = (2.0, 1.0)  # weights of the levels, high to low (the last one repeats), normalised
+    early_exit_weight: float = 0.01  # of a prediction at j < L in the GAN loss (one at j = L has 1)
+    early_exit_matching_weight: float = 0.05  # the same in the matching loss
+    matching: Literal["real+fake", "real", "none"] = "real+fake"  # which images D sees with another caption (Eq. 8)
+    matching_weight: float = 1.0
+    generator_matching_weight: float = 0.0  # optional: G minimises softplus(D(G(c), c^)); the paper is ambiguous
+    clip_weight: float = 0.2  # Eq. 9
+    clip_temperature: float = 0.07  # Eq. 9 prints none
+    r1_weight: float = 0.2048  # gamma; the penalty is gamma / 2 * |grad|^2
+    r1_interval: int = 16  # steps between penalties, each weighted by the interval
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Table A2. Budgets count images, not steps."""
+
+    kimg: float = 100.0  # thousands of real images shown in all
+    batch: int = 512  # over all processes
+    micro_batch: int = 0  # images a process holds at once; 0 = its whole share (gradients accumulate otherwise)
+    lr_generator: float = 0.0025
+    lr_discriminator: float = 0.0025
+    beta1: float = 0.0
+    beta2: float = 0.99
+    weight_decay: float = 1e-5
+    weight_decay_attention: float = 0.01
+    ema_kimg: float = (
+        10.0  # half-life of the averaged generator; the paper's beta is per step: 0.9999 at batch 1024 = 7100
+    )
+    ema_rampup: float = 0.05  # the half-life is at most this share of the images seen; 0 = none
+    dtype: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast in both networks; losses and penalties stay fp32
+    threads: int = 1  # CPU threads: other counts give other bits, so they belong to the recipe
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        r = self.data.resolution
+        if r < 8 or r & (r - 1):
+            raise UserError(f"data.resolution={r}: must be a power of two, at least 8")
+        if self.train.batch < 2:
+            raise UserError(
+                f"train.batch={self.train.batch}: must be at least 2 (another caption is drawn from the batch)"
+            )
+        if self.train.kimg <= 0:
+            raise UserError(f"train.kimg={self.train.kimg}: must be above 0")
+        for part in (self.generator, self.discriminator):
+            n = len(part.attention_depth)
+            if n not in (1, len(part.attention_resolutions)):
+                raise UserError(
+                    f"attention_depth={part.attention_depth} has {n} entries for "
+                    f"{len(part.attention_resolutions)} attention resolutions: give one, or one for each"
+                )
+
+
+def per_level(values: tuple[int, ...], level: int) -> int:
+    """The entry of a per-resolution tuple at ``level`` (0 = 4 px); one entry holds for all, the last one repeats."""
+    return values[min(level, len(values) - 1)]
+
+
+def channels(base: int, maximum: int, resolution: int) -> int:
+    """StyleGAN2's channel count at a resolution in px."""
+    return min(base // resolution, maximum)
+
+
+def _parse(text: str, kind: Any, path: str) -> Any:
+    origin = typing.get_origin(kind)
+    try:
+        if origin is Literal:
+            if text not in typing.get_args(kind):
+                raise UserError(f"{path}={text}: no such choice{nearest(text, typing.get_args(kind))}")
+            return text
+        if origin is tuple:
+            entry = typing.get_args(kind)[0]
+            parts = [part for part in text.strip("[]() ").split(",") if part.strip()]
+            return tuple(_parse(part.strip(), entry, path) for part in parts)
+        if kind is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError):
+        name = getattr(kind, "__name__", str(kind))
+        raise UserError(f"{path}={text}: {text!r} is not a {name}") from None
+
+
+def parse_overrides(overrides: list[str], base: Config | None = None) -> Config:
+    """``["train.kimg=20", ...]`` over ``base`` (or the defaults).
+
+    Raises UserError for a string that is no ``path=value``, an unknown path (with the nearest known one) or a value of
+    the wrong type.
+    """
+    tree: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(Config)}
+    kinds = {f"{s}.{f}": kind for s, fs in _fields().items() for f, kind in fs.items()}
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"{override!r} is no override: write path=value, as in train.kimg=20")
+        if path not in kinds:
+            raise UserError(f"unknown override {path!r}{nearest(path, kinds)}")
+        section, name = path.split(".")
+        tree[section][name] = _parse(text, kinds[path], path)
+    base = base or Config()
+    parts = {s: dataclasses.replace(getattr(base, s), **values) for s, values in tree.items()}
+    return Config(**parts)
+
+
+def _fields() -> dict[str, dict[str, Any]]:
+    sections = typing.get_type_hints(Config)
+    return {name: typing.get_type_hints(part) for name, part in sections.items()}
+
+
+def to_overrides(config: Config, defaults: Config | None = None) -> list[str]:
+    """The shortest list of overrides that makes ``config`` out of ``defaults``; the inverse of parse_overrides."""
+    defaults = defaults or Config()
+    out = []
+    for section, names in _fields().items():
+        for name in names:
+            value = getattr(getattr(config, section), name)
+            if value != getattr(getattr(defaults, section), name):
+                out.append(f"{section}.{name}={_format(value)}")
+    return out
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(v) for v in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Inverse of to_dict (through JSON too, where tuples became lists). Raises UserError for unknown names."""
+    flat = [
+        f"{section}.{name}={_format(tuple(v) if isinstance(v, list) else v)}"
+        for section, names in values.items()
+        for name, v in names.items()
+    ]
+    return parse_overrides(flat)
+
+
+# These do not change what is learned from an image, so they are no part of a recipe: a longer budget only continues,
+# a path only says where the same data lie, and loader processes and micro-batches only share out the work.
+NOT_IN_RECIPE = ("train.kimg", "train.micro_batch", "data.path", "data.annotations", "data.workers", "text.clip")
+
+
+def recipe_sha(config: Config, seed: int, contents: dict[str, str]) -> str:
+    """12 hex digits over everything that determines what is learned; checked when a run is resumed.
+
+    ``contents`` adds what the config only points at, e.g. the hash of the text encoder's weights.
+    """
+    values = to_dict(config)
+    for path in NOT_IN_RECIPE:
+        section, name = path.split(".")
+        del values[section][name]
+    recipe = {"version": RECIPE_VERSION, "seed": seed, "config": values, **contents}
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,45 @@
+"""Errors a user can cause, and the one way every command ends on them."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(SystemExit):
+    """A user's mistake: one clear line that says what is wrong, where, and what to do.
+
+    It derives from ``SystemExit`` so that Python itself, and Snakemake when it imports us, print the line alone,
+    without a traceback, and end with status 1.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"error: {' '.join(message.split())}")
+
+    @property
+    def message(self) -> str:
+        return str(self.code).removeprefix("error: ")
+
+
+def nearest(name: str, known: object) -> str:
+    """`` (did you mean 'x'?)`` for the known name closest to ``name``, or a list of the known ones."""
+    import difflib
+
+    names = sorted(str(k) for k in known)  # type: ignore[attr-defined]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(names)})"
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run a command's ``main``: Ctrl-C and a full disk end in one line too, never in a traceback."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: type the same command again to go on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" while writing {e.filename}" if e.filename else ""
+        raise UserError(f"the disk is full{where}: free some space and type the same command again") from None

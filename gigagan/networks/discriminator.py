@@ -1,0 +1,155 @@
+"""The multi-scale input, multi-scale output discriminator (Sec. 3.4, Eq. 6 and 7, Fig. 5)."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from gigagan.config import Config, channels, per_level
+from gigagan.networks.attention import PixelAttention
+from gigagan.networks.conv import AdaptiveConv, Conv, downsample
+from gigagan.networks.parameters import ACTIVATION_GAIN, leaky_relu
+from gigagan.networks.text import TextFeatures, TextTransformer
+
+# Predictions of one image set: (i, j) -> logits [B, h, w], for late entry at level i and exit after layer j > i.
+Predictions = dict[tuple[int, int], Tensor]
+
+
+class Layer(nn.Module):
+    """One layer of phi: residual convolutions, self-attention, then a stride-2 convolution with a 1x1 skip.
+
+    The last layer (4 px) flattens to 1 x 1 instead.
+
+    [B, n_in, r, r] -> [B, n_out, r/2, r/2] (or [B, n_out, 1, 1])
+    """
+
+    def __init__(self, config: Config, resolution: int) -> None:
+        super().__init__()
+        d = config.discriminator
+        n_in = channels(d.channel_base, d.channel_max, resolution)
+        self.n_out = channels(d.channel_base, d.channel_max, max(resolution // 2, 4))
+        level = int(math.log2(resolution)) - 2
+        self.convs = nn.ModuleList(Conv(n_in, n_in, 3, gain=ACTIVATION_GAIN) for _ in range(per_level(d.blocks, level)))
+        depth = 0
+        if config.attention.kinds != "none" and resolution in d.attention_resolutions:
+            depth = per_level(d.attention_depth, d.attention_resolutions.index(resolution))
+        # The text enters only through the predictors: self-attention alone, and no style token.
+        self.attention = nn.ModuleList(PixelAttention(n_in, config.attention, None, None) for _ in range(depth))
+        self.flatten = resolution == 4
+        if self.flatten:
+            self.out, self.skip = Conv(n_in * 16, self.n_out, 1, gain=ACTIVATION_GAIN), None
+        else:  # both at 1/sqrt(2) of their usual size, so that their sum has unit variance
+            self.out = Conv(n_in, self.n_out, 3, stride=2, gain=ACTIVATION_GAIN / math.sqrt(2))
+            self.skip = Conv(n_in, self.n_out, 1, bias=False, gain=1 / math.sqrt(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for conv in self.convs:
+            y = leaky_relu(conv(y))
+        for layer in self.attention:
+            y = layer(y)
+        if self.skip is None:
+            return leaky_relu(self.out(y.flatten(1)[:, :, None, None]))
+        return leaky_relu(self.out(y)) + self.skip(downsample(x))
+
+
+class Predictor(nn.Module):
+    """D_ij(x, c) = psi_j(phi(x), t_D) + Conv1x1(phi(x)) (Eq. 7); psi_j: modulated 1x1 convolutions.
+
+    features [B, n, h, w], t_D [B, text_width] -> logits [B, h, w]
+    """
+
+    def __init__(self, n: int, text_width: int, depth: int) -> None:
+        super().__init__()
+        widths = [n] * depth + [1]
+        self.layers = nn.ModuleList(
+            AdaptiveConv(n_in, n_out, 1, text_width, demodulate=n_out > 1) for n_in, n_out in pairwise(widths)
+        )
+        self.unconditional = Conv(n, 1, 1)
+
+    def forward(self, features: Tensor, t_global: Tensor) -> Tensor:
+        y = features
+        for layer in self.layers[:-1]:
+            y = leaky_relu(layer(y, t_global))
+        return (self.layers[-1](y, t_global) + self.unconditional(features)).squeeze(1)
+
+
+class Discriminator(nn.Module):
+    """phi, shared by all levels, with a fromRGB for each late entry and a predictor for each early exit.
+
+    Level i enters at its own resolution and is read out after every layer j > i. Levels are independent passes: what
+    enters late never mixes with what came down from above, they only share weights, so they run as one batch.
+    """
+
+    def __init__(self, config: Config, text_width: int) -> None:
+        super().__init__()
+        d = config.discriminator
+        self.n_levels = int(math.log2(config.data.resolution)) - 1
+        self.late_entry = d.multi_scale in ("input+output", "input")
+        self.early_exit = d.multi_scale in ("input+output", "output")
+        resolutions = [config.data.resolution >> i for i in range(self.n_levels)]
+        self.layers = nn.ModuleList(Layer(config, r) for r in resolutions)
+        self.from_rgb = nn.ModuleDict(
+            {
+                str(i): Conv(3, channels(d.channel_base, d.channel_max, resolutions[i]), 1, gain=ACTIVATION_GAIN)
+                for i in self.entries
+            }
+        )
+        self.text = TextTransformer(text_width, config.text)
+        self.predictors = nn.ModuleDict(
+            {str(j): Predictor(self.layers[j - 1].n_out, text_width, d.predictor_depth) for j in self.exits}
+        )
+
+    @property
+    def entries(self) -> range:
+        """Levels of the pyramid that are looked at: i in 0 .. L-1."""
+        return range(self.n_levels if self.late_entry else 1)
+
+    @property
+    def exits(self) -> range:
+        """Layers after which there is a prediction: j in 1 .. L."""
+        return range(1 if self.early_exit else self.n_levels, self.n_levels + 1)
+
+    def trunk(self, pyramid: list[Tensor]) -> dict[int, Tensor]:
+        """phi: pyramid (highest resolution first, [B, 3, r, r] each) -> {j: [levels * B, n, h, w]} after each exit j.
+
+        Level i's images are rows i * B to (i + 1) * B of every exit j > i.
+        """
+        features: Tensor | None = None
+        exits = {}
+        for i, layer in enumerate(self.layers):
+            if i in self.entries:
+                image = pyramid[i].contiguous(memory_format=torch.channels_last)
+                entry = leaky_relu(self.from_rgb[str(i)](image))
+                features = entry if features is None else torch.cat([features, entry])
+            features = layer(features)
+            if i + 1 in self.exits:
+                exits[i + 1] = features
+        return exits
+
+    def predict(self, exits: dict[int, Tensor], captions: TextFeatures) -> Predictions:
+        """Every D_ij for the images and the captions they are paired with: one a picture, or, where there are k times
+        as many pictures, the same ones for each group of them (the real and the generated pictures, say)."""
+        t_global = self.text(captions).total
+        predictions = {}
+        for j, features in exits.items():
+            logits = self.predictors[str(j)](features, t_global.repeat(len(features) // len(t_global), 1))
+            levels = min(j, len(self.entries))
+            predictions |= {(i, j): part for i, part in enumerate(logits.float().chunk(levels))}
+        return predictions
+
+    def forward(self, pyramid: list[Tensor], captions: list[TextFeatures]) -> list[Predictions]:
+        """The images paired with each of several lists of captions; phi runs once for all of them."""
+        exits = self.trunk(pyramid)
+        return [self.predict(exits, part) for part in captions]
+
+
+def image_pyramid(images: Tensor, n_levels: int) -> list[Tensor]:
+    """Real images at every level, highest resolution first: [B, 3, R, R] -> [B, 3, R / 2^i, R / 2^i]"""
+    pyramid = [images]
+    for _ in range(n_levels - 1):
+        pyramid.append(downsample(pyramid[-1]))
+    return pyramid

@@ -1,0 +1,63 @@
+"""Draw pictures for captions with a trained run.
+
+python -m gigagan.sample --run runs/demo/gigagan/seed0 --prompts runs/demo/real.zip --out samples.zip
+python -m gigagan.sample --run runs/demo/gigagan/seed0 --caption "a big red circle on white" --n 16 --out grid.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gigagan.archive import read_prompts, write_images
+from gigagan.errors import UserError, command
+from gigagan.progress import Progress
+from gigagan.sampling import Sampler, load
+from gigagan.train import write_grid
+
+
+def draw(sampler: Sampler, captions: list[str], seeds: list[int], batch: int) -> np.ndarray:
+    """uint8 [N, R, R, 3], with progress."""
+    images = np.empty((len(captions), sampler.resolution, sampler.resolution, 3), np.uint8)
+    progress = Progress(len(captions))
+    for start in range(0, len(captions), batch):
+        rows = slice(start, start + batch)
+        images[rows] = sampler(captions[rows], seeds[rows])
+        progress.update(min(start + batch, len(captions)))
+    return images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m gigagan.sample", description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="a run's folder")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompts", type=Path, help="an image archive; its captions are drawn, with their index as seed")
+    what.add_argument("--caption", help="one caption, drawn --n times")
+    parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0, help="the first picture's seed")
+    parser.add_argument("--snapshot", type=int, metavar="IMAGES", help="weights after so many images; 0 = untrained")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, required=True, help=".zip for an archive, .png for a grid")
+    args = parser.parse_args()
+    if args.out.suffix not in (".zip", ".png"):
+        raise UserError(f"--out {args.out}: must end in .zip (an archive with its captions) or .png (a grid)")
+    torch.set_num_threads(args.threads)
+
+    sampler = load(args.run, args.device, args.snapshot)
+    captions = [prompt["caption"] for prompt in read_prompts(args.prompts)] if args.prompts else [args.caption] * args.n
+    seeds = list(range(args.seed, args.seed + len(captions)))
+    images = draw(sampler, captions, seeds, args.batch)
+    if args.out.suffix == ".zip":
+        write_images(args.out, images, captions, seeds)
+    else:
+        write_grid(args.out, images, math.ceil(math.sqrt(len(images))))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,94 @@
+"""The Sampler protocol, which is all that scoring sees of a model, and a trained run as a Sampler."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gigagan import latents
+from gigagan.clip import Clip
+from gigagan.config import Config, from_dict
+from gigagan.errors import UserError
+from gigagan.networks.generator import Generator
+from gigagan.networks.text import TextFeatures
+from gigagan.training.checkpoint import load_into, load_tensors
+
+
+class Sampler(Protocol):
+    """Captions and seeds in, pictures out."""
+
+    resolution: int
+    device: torch.device
+
+    def encode(self, captions: list[str]) -> TextFeatures: ...
+
+    def generate(self, text: TextFeatures, seeds: list[int]) -> Tensor:
+        """[B, 3, R, R] in [-1, 1], on the device"""
+        ...
+
+    def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
+        """uint8 [B, R, R, 3]; a picture depends on its own caption and seed alone."""
+        ...
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """[B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3], rounded and clipped."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+class GeneratorSampler:
+    """A generator with its text encoder."""
+
+    def __init__(self, generator: Generator, clip: Clip, device: torch.device) -> None:
+        self.generator = generator.to(device).eval().requires_grad_(False)
+        self.clip = clip.to(device)
+        self.resolution = generator.resolution
+        self.device = device
+
+    @torch.inference_mode()
+    def encode(self, captions: list[str]) -> TextFeatures:
+        return TextFeatures(*self.clip.text_features(self.clip.tokenize(captions).to(self.device)))
+
+    @torch.inference_mode()
+    def generate(self, text: TextFeatures, seeds: list[int]) -> Tensor:
+        z, noise = latents.draw(seeds, self.generator.z_dim, self.generator.noise_dim)
+        return self.generator(z.to(self.device), text, noise.to(self.device))[0]
+
+    def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
+        return to_uint8(self.generate(self.encode(captions), seeds))
+
+
+def read_config(run: Path) -> Config:
+    """The config of a run folder. Raises UserError where there is none."""
+    path = run / "config.json"
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
+    except FileNotFoundError:
+        raise UserError(f"{run}: no run folder (it has no config.json)") from None
+    except (json.JSONDecodeError, KeyError, AttributeError) as e:
+        raise UserError(f"{path}: not a run's config ({e!r})") from None
+
+
+def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None) -> GeneratorSampler:
+    """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained).
+
+    Raises UserError for a folder without a config, without weights, or with weights of another config.
+    """
+    run = Path(run)
+    config = read_config(run)
+    clip = Clip.load(config.text.clip)
+    weights = run / "weights.safetensors"
+    if snapshot is not None:
+        weights = run / "snapshots" / f"{snapshot:012d}.safetensors"
+    elif not weights.is_file():
+        raise UserError(f"{run}: no weights.safetensors there; train this run to its end first")
+    with torch.device("meta"):
+        generator = Generator(config, clip.text_width)
+    generator.to_empty(device="cpu")
+    load_into(generator, load_tensors(weights)[0], weights)
+    return GeneratorSampler(generator, clip, torch.device(device))

@@ -1,0 +1,157 @@
+"""Train one variant at one seed; typed again, the same command goes on where it stopped.
+
+python -m gigagan.train --out runs/mine --seed 0 data.name=scenes data.resolution=16 train.kimg=20
+torchrun --nproc-per-node 8 -m gigagan.train --out ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gigagan import provenance
+from gigagan.clip import Clip
+from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
+from gigagan.data import open_dataset
+from gigagan.data.item import Dataset
+from gigagan.errors import UserError, command
+from gigagan.files import write_json, written_whole
+from gigagan.sampling import GeneratorSampler
+from gigagan.training import distributed
+from gigagan.training.batches import Batches
+from gigagan.training.checkpoint import Checkpoints, save_tensors
+from gigagan.training.ema import EMA
+from gigagan.training.phases import GigaGAN
+from gigagan.training.trainer import Rhythm, Trainer
+
+GRID = 8  # pictures along each side of the sample grid
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gigagan.train", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU if there is one")
+    parser.add_argument("--tick", type=float, default=1, metavar="KIMG", help="thousands of images between log lines")
+    parser.add_argument("--checkpoint", type=float, default=4, metavar="KIMG", help="... between checkpoints")
+    parser.add_argument("--picture", type=float, default=4, metavar="KIMG", help="... between sample grids; 0 = none")
+    parser.add_argument("--snapshots", type=int, default=5, help="weights kept along the way, for learning curves")
+    parser.add_argument("--tensorboard", action="store_true")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="over the defaults of gigagan/config.py")
+    return parser.parse_args()
+
+
+def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> None:
+    """uint8 [N, H, W, 3] as one PNG, ``zoom`` times enlarged without smoothing."""
+    rows = len(images) // columns
+    h, w = images.shape[1:3]
+    sheet = images[: rows * columns].reshape(rows, columns, h, w, 3).swapaxes(1, 2).reshape(rows * h, columns * w, 3)
+    with written_whole(path) as temporary:
+        Image.fromarray(sheet.repeat(zoom, 0).repeat(zoom, 1)).save(temporary)
+
+
+def check_folder(folder: Path, about: dict[str, object]) -> None:
+    """Refuse a folder that holds another recipe's run; else write what this run is."""
+    path = folder / "config.json"
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if there.get("recipe_sha") != about["recipe_sha"]:
+            raise UserError(
+                f"{folder}: holds a run of another recipe ({there.get('recipe_sha')}, this one is "
+                f"{about['recipe_sha']}): give another --out, or delete the folder to start anew"
+            )
+    write_json(path, about)
+
+
+def train(config: Config, args: argparse.Namespace, device: torch.device) -> None:
+    torch.set_num_threads(config.train.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # Table A2: TF32
+    leader = distributed.rank() == 0
+    if config.train.batch % distributed.world():
+        raise UserError(f"train.batch={config.train.batch}: not a multiple of the {distributed.world()} processes")
+    started = provenance.collect(str(device), config.train.threads)
+    dataset = open_dataset(config.data, "train")
+    held_out = open_dataset(config.data, "test")
+    clip = Clip.load(config.text.clip).to(device)
+    recipe = recipe_sha(config, args.seed, {"clip": clip.sha})
+    if leader:
+        print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
+        check_folder(args.out, {"recipe_sha": recipe, "seed": args.seed, "config": to_dict(config)})
+
+    model = GigaGAN(config, clip, args.seed, device)
+    ema = EMA(model.generator, config.train)
+    phases = model.phases()
+    checkpoints = Checkpoints(
+        args.out / "checkpoints",
+        {**model.networks, "ema": ema.network},
+        {
+            f"{name}_optimizer": next(p.optimizer for p in phases if p.network is n)
+            for name, n in model.networks.items()
+        },
+        recipe,
+    )
+
+    def picture(path: Path) -> None:
+        captions = [held_out[i].caption for i in range(min(GRID * GRID, len(held_out)))]
+        write_grid(path, GeneratorSampler(ema.network, clip, device)(captions, list(range(len(captions)))), GRID)
+
+    rhythm = Rhythm(
+        tick=round(args.tick * 1000),
+        checkpoint=round(args.checkpoint * 1000),
+        snapshots=args.snapshots,
+        picture=round(args.picture * 1000),
+    )
+    batches = Batches(dataset, clip, config, args.seed, device)
+    trainer = Trainer(phases, batches, ema, checkpoints, config.train, args.out, rhythm, picture, args.tensorboard)
+    seconds = trainer.run()
+    if leader:
+        about = {"images": trainer.images, "recipe": recipe}
+        save_tensors(args.out / "weights.safetensors", ema.network.state_dict(), about)
+        write_json(args.out / "run.json", summary(model, trainer, recipe, seconds, started, dataset, clip))
+
+
+def summary(
+    model: GigaGAN,
+    trainer: Trainer,
+    recipe: str,
+    seconds: float,
+    started: dict[str, object],
+    dataset: Dataset,
+    clip: Clip,
+) -> dict[str, object]:
+    """run.json: what every record of this run repeats."""
+
+    def millions(network: torch.nn.Module) -> float:
+        return round(sum(p.numel() for p in network.parameters()) / 1e6, 6)
+
+    return {
+        "recipe_sha": recipe,
+        "kimg": trainer.images / 1000,
+        "seconds": round(seconds, 2),
+        "dtype": model.config.train.dtype,
+        "params_m": millions(model.generator),
+        "discriminator_params_m": millions(model.discriminator),
+        "non_finite_steps": trainer.non_finite,
+        "captions_cut": clip.n_cut,
+        "data": dataset.describe(),
+        **started,
+    }
+
+
+def main() -> None:
+    args = arguments()
+    config = parse_overrides(args.overrides)
+    device = distributed.start(args.device)
+    try:
+        train(config, args, device)
+    finally:
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    command(main)

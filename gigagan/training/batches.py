@@ -1,0 +1,156 @@
+"""What a step sees: images, captions and other captions, latents; all a pure function of the seed and the images seen.
+
+Seeds go by axis: the order of the data depends on (seed, "data"), latents and other captions on (seed, "noise"), and
+the first weights on (seed, "init"); so variants at one seed see the same pictures, prompts and noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gigagan import latents
+from gigagan.clip import Clip
+from gigagan.config import Config
+from gigagan.data.item import Dataset
+from gigagan.networks.parameters import derive
+from gigagan.networks.text import TextFeatures
+from gigagan.training import distributed
+
+
+class TrainingOrder(torch.utils.data.Dataset):
+    """Position k of a run -> picture [H, W, 3] and caption: reshuffled every epoch, mirrored where that is allowed."""
+
+    def __init__(self, dataset: Dataset, seed: int, flip: bool) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.flip = flip
+        self._epoch = -1
+        self._order: np.ndarray | None = None
+
+    def __getitem__(self, k: int) -> tuple[np.ndarray, str]:
+        image, caption = self.dataset[self._index(k)]
+        if self.flip and derive(self.seed, "data", "flip", k) & 1 and self.dataset.flippable(caption):
+            image = image[:, ::-1]
+        return image, caption
+
+    def _index(self, k: int) -> int:
+        n = len(self.dataset)
+        if n > 1 << 32:  # endless: no epoch will ever end, so a random start is as good as a random order
+            return (derive(self.seed, "data", "start") + k) % n
+        epoch, position = divmod(k, n)
+        if epoch != self._epoch:
+            self._order = np.random.default_rng(derive(self.seed, "data", "epoch", epoch)).permutation(n)
+            self._epoch = epoch
+        return int(self._order[position])
+
+
+class _Positions:
+    """The positions that one process reads: its slice of every global batch, from ``start`` on, for ever."""
+
+    def __init__(self, start: int, batch: int) -> None:
+        self.start, self.batch = start, batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch // distributed.world()
+        first = self.start + distributed.rank() * share
+        while True:
+            yield list(range(first, first + share))
+            first += self.batch
+
+
+def _collate(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
+    images = np.stack([image for image, _ in items])
+    return torch.from_numpy(images).permute(0, 3, 1, 2), [caption for _, caption in items]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share (b pictures) of a global batch of N."""
+
+    images: Tensor  # [b, 3, R, R] in [-1, 1]
+    text: TextFeatures  # of the captions c
+    other: TextFeatures  # of other captions c^, drawn from the global batch
+    has_other: Tensor  # [b], 0 where the global batch holds no caption of another meaning
+    positives: Tensor  # [b, N] bool: captions of the global batch that mean what c means
+    seeds: list[int]  # one a picture; phases derive their latents from them
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Micro-batches of at most ``size`` pictures."""
+        n = len(self.images)
+        for start in range(0, n, size):
+            rows = slice(start, min(start + size, n))
+            yield replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def latents(self, phase: str, z_dim: int, noise_dim: int) -> tuple[Tensor, Tensor]:
+        """z [b, z_dim] and noise [b, noise_dim]: each phase draws its own."""
+        z, noise = latents.draw([derive(seed, phase) for seed in self.seeds], z_dim, noise_dim)
+        return z.to(self.images.device), noise.to(self.images.device)
+
+
+def other_captions(meanings: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """For every caption another one of the batch, drawn again while it means the same.
+
+    Returns index [N] and found [N] bool; where no caption of the batch means something else, index is the caption's own
+    and found is False.
+    """
+    n = len(meanings)
+    generator = np.random.default_rng(seed)
+    keys = np.unique(np.array(meanings), return_inverse=True)[1]
+    found = np.bincount(keys)[keys] < n
+    index = np.arange(n)
+    pending = np.flatnonzero(found)
+    while len(pending):
+        index[pending] = generator.integers(n, size=len(pending))
+        pending = pending[keys[index[pending]] == keys[pending]]
+    return index, found
+
+
+class Batches:
+    """The endless sequence of batches of one process, from any number of images seen."""
+
+    def __init__(self, dataset: Dataset, clip: Clip, config: Config, seed: int, device: torch.device) -> None:
+        self.dataset, self.clip, self.seed, self.device = dataset, clip, seed, device
+        self.batch = config.train.batch
+        self.order = TrainingOrder(dataset, seed, config.data.flip)
+        self.workers = config.data.workers
+
+    def start(self, images_seen: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Yields (this process's share, CLIP text embeddings [N, E] of the global batch)."""
+        loader = DataLoader(
+            self.order,
+            batch_sampler=_Positions(images_seen, self.batch),
+            collate_fn=_collate,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        for images, captions in loader:
+            yield self._assemble(images, captions, images_seen)
+            images_seen += self.batch
+
+    @torch.no_grad()
+    def _assemble(self, images: Tensor, captions: list[str], images_seen: int) -> tuple[Batch, Tensor]:
+        tokens = self.clip.tokenize(captions).to(self.device)
+        text = TextFeatures(*self.clip.text_features(tokens))
+        everyone = TextFeatures(*(distributed.gather_tensor(part) for part in text))
+        embeddings = distributed.gather_tensor(self.clip.embed_text(tokens))
+        meanings = distributed.gather_objects([self.dataset.meaning(caption) for caption in captions])
+
+        b = len(captions)
+        mine = slice(distributed.rank() * b, (distributed.rank() + 1) * b)
+        index, found = other_captions(meanings, derive(self.seed, "noise", "captions", images_seen))
+        keys = np.array(meanings)
+        batch = Batch(
+            images=images.to(self.device, non_blocking=True).float() / 127.5 - 1,
+            text=text,
+            other=everyone[torch.from_numpy(index[mine]).to(self.device)],
+            has_other=torch.from_numpy(found[mine]).to(self.device, torch.float32),
+            positives=torch.from_numpy(keys[mine, None] == keys[None]).to(self.device),
+            seeds=[derive(self.seed, "noise", images_seen + k) for k in range(mine.start, mine.stop)],
+        )
+        return batch, embeddings

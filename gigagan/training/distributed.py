@@ -1,0 +1,76 @@
+"""One process or many under ``torchrun``: who I am, what the others have, and the mean of everybody's gradients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from gigagan.errors import UserError
+
+
+def start(device: str) -> torch.device:
+    """Join the process group that torchrun's environment describes (if any) and pick this process's device.
+
+    Raises UserError for a device that is not there.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {device}: this machine shows no CUDA device; use --device cpu")
+        chosen = torch.device("cuda", local) if device == "cuda" else torch.device(device)
+        torch.cuda.set_device(chosen)
+    else:
+        chosen = torch.device(device)
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return chosen
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gather_tensor(x: Tensor) -> Tensor:
+    """[b, ...] of every process -> [world * b, ...], in rank order, without gradients."""
+    if world() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(world())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def gather_objects(values: list[Any]) -> list[Any]:
+    """The lists of all processes, joined in rank order."""
+    if world() == 1:
+        return values
+    parts: list[list[Any]] = [[] for _ in range(world())]
+    dist.all_gather_object(parts, values)
+    return [value for part in parts for value in part]
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over the processes, in one message."""
+    if world() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= world()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,156 @@
+"""The training loop: it walks a list of phases, with images as its clock, and knows nothing of what they train."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gigagan.config import TrainConfig
+from gigagan.errors import UserError
+from gigagan.progress import Progress
+from gigagan.training import distributed
+from gigagan.training.batches import Batch, Batches
+from gigagan.training.checkpoint import Checkpoints, save_tensors
+from gigagan.training.ema import EMA
+from gigagan.training.phases import Phase
+from gigagan.training.runlog import RunLog
+
+# A step without a finite gradient is left out; this many of them in a row end the run.
+PATIENCE = 3
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """When to write what, in images; none of it changes what is learned."""
+
+    tick: int  # a line in the log
+    checkpoint: int
+    snapshots: int  # averaged weights, evenly spaced over the budget, to score learning curves with; plus one at 0
+    picture: int  # a grid of samples; 0 = none
+
+
+class Trainer:
+    """Trains until a number of images, from the newest checkpoint on if there is one."""
+
+    def __init__(
+        self,
+        phases: list[Phase],
+        batches: Batches,
+        ema: EMA,
+        checkpoints: Checkpoints,
+        config: TrainConfig,
+        folder: Path,
+        rhythm: Rhythm,
+        picture: Callable[[Path], None],
+        tensorboard: bool = False,
+    ) -> None:
+        self.phases, self.batches, self.ema, self.checkpoints = phases, batches, ema, checkpoints
+        self.config, self.folder, self.rhythm, self.picture = config, folder, rhythm, picture
+        self.leader = distributed.rank() == 0
+        self.images = checkpoints.resume()
+        self.log = RunLog(folder, self.images, tensorboard) if self.leader else None
+        self.seconds_before = self.log.seconds() if self.log else 0.0
+        self.non_finite = 0
+        self.in_a_row = 0
+
+    def run(self) -> float:
+        """Train up to the budget; returns the seconds that training took over all sittings.
+
+        Raises UserError when the loss or a gradient stays non-finite; the last checkpoint is kept.
+        """
+        total = round(self.config.kimg * 1000)
+        progress = Progress(total, start=self.images) if self.leader else None
+        began = time.monotonic()
+        if self.images == 0:
+            self._snapshot()
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.batches.device))
+        counts: dict[str, int] = defaultdict(int)
+        batches = self.batches.start(self.images)
+        while self.images < total:
+            step = self.images // self.config.batch
+            batch, embeddings = next(batches)
+            for phase in self.phases:
+                if step % phase.interval == 0:
+                    for name, value in self._update(phase, batch, embeddings).items():
+                        sums[f"{phase.name}/{name}"] += value
+                        counts[f"{phase.name}/{name}"] += 1
+            before = self.images
+            self.images += self.config.batch
+            self.ema.update(self.phases[-1].network, self.images, self.config.batch)
+
+            seconds = self.seconds_before + time.monotonic() - began
+            if self.leader:
+                progress.update(min(self.images, total))
+                if self._due(before, self.rhythm.tick, total):
+                    figures = {name: float(value) / counts[name] for name, value in sums.items()}
+                    self.log.write(
+                        self.images, {**figures, "non_finite": self.non_finite, "seconds": round(seconds, 2)}
+                    )
+                    sums.clear()
+                    counts.clear()
+                if self._due(before, math.ceil(total / self.rhythm.snapshots), total):
+                    self._snapshot()
+                if self.rhythm.picture and self._due(before, self.rhythm.picture, total):
+                    self.picture(self.folder / "grid.png")
+                if self._due(before, self.rhythm.checkpoint, total):
+                    self.checkpoints.save(self.images)
+        return self.seconds_before + time.monotonic() - began
+
+    def _due(self, before: int, interval: int, total: int) -> bool:
+        return self.images // interval > before // interval or self.images >= total
+
+    def _snapshot(self) -> None:
+        if self.leader:
+            path = self.folder / "snapshots" / f"{self.images:012d}.safetensors"
+            save_tensors(path, self.ema.network.state_dict(), {"images": self.images})
+
+    def _update(self, phase: Phase, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
+        """One update of one network; gradients accumulate over micro-batches and average over processes."""
+        parameters = list(phase.network.parameters())
+        others = [p for other in self.phases if other.network is not phase.network for p in other.network.parameters()]
+        for parameter in others:
+            parameter.requires_grad_(False)
+        phase.optimizer.zero_grad(set_to_none=True)
+        terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.batches.device))
+        n = len(batch.images)
+        for micro in batch.split(self.config.micro_batch or n):
+            loss = phase.loss(micro, embeddings)
+            share = len(micro.images) / n
+            (sum(loss.values()) * share).backward()
+            for name, value in loss.items():
+                terms[name] += value.detach() * share
+        for parameter in others:
+            parameter.requires_grad_(True)
+        distributed.average_gradients(parameters)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._finite(phase, norm, terms):
+            phase.optimizer.step()
+        return terms
+
+    def _finite(self, phase: Phase, norm: Tensor, terms: dict[str, Tensor]) -> bool:
+        if math.isfinite(float(norm)):
+            self.in_a_row = 0
+            return True
+        self.non_finite += 1
+        self.in_a_row += 1
+        shown = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+        if self.leader:
+            print(
+                f"step left out: {phase.name} has no finite gradient at {self.images} images ({shown})", file=sys.stderr
+            )
+        if self.in_a_row >= PATIENCE:
+            kept = self.checkpoints.files()
+            last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
+            raise UserError(
+                f"training diverged: {self.in_a_row} updates in a row without a finite gradient, the last in phase "
+                f"{phase.name} at {self.images} images ({shown}); {last}; try a lower learning rate or a higher loss.r1_weight"
+            )
+        return False

@@ -1,0 +1,364 @@
+"""Train the variants of a suite, score them, and make their tables, figures and report.
+
+data set -> train -> sample -> features -> metrics -> tables, figures, report, gate
+
+Every rule is a command that runs without Snakemake; its log's first line is that command.
+"""
+
+from snakemake.utils import min_version, validate
+
+from ablations import registry
+
+min_version("9.19")
+
+
+configfile: "config/config.yaml"
+
+
+validate(config, "config/config.schema.yaml")
+
+PLAN = registry.Plan(config)
+RUN = f"runs/{PLAN.name}/{{variant}}/seed{{seed}}"
+RESULTS = f"results/{PLAN.name}"
+VARIANTS = "ablations/variants.yaml"
+
+
+container: "gigagan-bench.sif"
+
+
+wildcard_constraints:
+    variant="|".join(registry.variants()),
+    seed=r"\d+",
+    arch="conditioner|judge",
+
+
+rule all:
+    input:
+        f"{RESULTS}/tables/ablation.md",
+        f"{RESULTS}/figures/grid.png",
+        f"{RESULTS}/report.html",
+        PLAN.gate,
+
+
+# A CLIP of the suite's own, for data that no shipped one knows.
+rule clip:
+    output:
+        f"runs/{PLAN.name}/clip/{{arch}}/open_clip_model.safetensors",
+    log:
+        f"runs/{PLAN.name}/clip/{{arch}}.log",
+    params:
+        data=PLAN.pretrain_data,
+        images=PLAN.pretrain_images,
+        threads=PLAN.threads,
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.pretrain_clip {params.data:q} --arch {wildcards.arch}"
+        " --images {params.images} --out $(dirname {output}) &> {log}"
+
+
+# Held-out pictures: the reference of the Frechet distance, and others whose captions are everybody's prompts.
+rule reference:
+    output:
+        reference=f"runs/{PLAN.name}/reference.zip",
+        real=f"runs/{PLAN.name}/real.zip",
+    log:
+        f"runs/{PLAN.name}/reference.log",
+    params:
+        data=PLAN.data,
+        n_reference=PLAN.suite.reference,
+        n_real=PLAN.suite.samples,
+        code=registry.code("evaluation.reference", "gigagan.data"),
+    shell:
+        "python -m evaluation.reference {params.data:q} --n-reference {params.n_reference} --n-real {params.n_real}"
+        " --reference {output.reference} --real {output.real} &> {log}"
+
+
+# Checkpoints lie beside the outputs, undeclared on purpose: Snakemake deletes what a failed job declares.
+rule train:
+    input:
+        PLAN.clips("conditioner"),
+    output:
+        weights=f"{RUN}/weights.safetensors",
+        about=f"{RUN}/run.json",
+    log:
+        f"{RUN}/train.log",
+    benchmark:
+        f"{RUN}/train.benchmark.jsonl"
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        recipe=PLAN.recipe,
+        snapshots=PLAN.suite.snapshots,
+        device=PLAN.device,
+        threads=PLAN.threads,
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.train --out $(dirname {output.weights})"
+        " --seed {wildcards.seed} --device {params.device} --snapshots {params.snapshots}"
+        " {params.recipe:q} &> {log}"
+
+
+rule sample:
+    input:
+        weights=rules.train.output.weights,
+        prompts=rules.reference.output.real,
+    output:
+        f"{RUN}/samples.zip",
+    log:
+        f"{RUN}/sample.log",
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        run=RUN,
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("gigagan.sample", "gigagan.sampling", "gigagan.latents"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run {params.run} --prompts {input.prompts}"
+        " --device {params.device} --out {output} &> {log}"
+
+
+# The ceiling of every table: what the full model draws before it has learned anything.
+rule untrained:
+    input:
+        weights=f"{PLAN.first}/weights.safetensors",
+        prompts=rules.reference.output.real,
+    output:
+        f"runs/{PLAN.name}/untrained/samples.zip",
+    log:
+        f"runs/{PLAN.name}/untrained/sample.log",
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        run=PLAN.first,
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("gigagan.sample", "gigagan.sampling", "gigagan.latents"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run {params.run} --snapshot 0"
+        " --prompts {input.prompts} --device {params.device} --out {output} &> {log}"
+
+
+# Features are kept, so that a new metric needs neither training nor sampling.
+rule features:
+    input:
+        PLAN.clips("judge"),
+        images=f"runs/{PLAN.name}/{{images}}.zip",
+    output:
+        f"runs/{PLAN.name}/{{images}}.safetensors",
+    log:
+        f"runs/{PLAN.name}/{{images}}.features.log",
+    wildcard_constraints:
+        images="real|reference|.*/samples",
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        judge=PLAN.suite.judge,
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("evaluation.features", "evaluation.pyramid", "gigagan.clip"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m evaluation.features --images {input.images}"
+        " --judge {params.judge} --device {params.device} --out {output} &> {log}"
+
+
+rule score:
+    input:
+        about=rules.train.output.about,
+        images=rules.sample.output,
+        features=f"{RUN}/samples.safetensors",
+        reference=f"runs/{PLAN.name}/reference.safetensors",
+    output:
+        f"{RUN}/metrics.jsonl",
+    log:
+        f"{RUN}/metrics.log",
+    params:
+        who=f"--variant {{variant}} --seed {{seed}} --run {RUN}",
+        suite=PLAN.name,
+        protocols=",".join(PLAN.suite.protocols),
+        definitions=PLAN.protocols,
+        code=registry.code("evaluation.score", "evaluation.runs", "evaluation.metrics", "evaluation.protocols"),
+    shell:
+        "OMP_NUM_THREADS=1 python -m evaluation.score --features {input.features} --images {input.images}"
+        " --reference-features {input.reference} --protocols {params.protocols} --suite {params.suite}"
+        " {params.who} --out {output} &> {log}"
+
+
+use rule score as score_untrained with:
+    input:
+        about=f"{PLAN.first}/run.json",
+        images=rules.untrained.output,
+        features=f"runs/{PLAN.name}/untrained/samples.safetensors",
+        reference=f"runs/{PLAN.name}/reference.safetensors",
+    output:
+        f"runs/{PLAN.name}/untrained/metrics.jsonl",
+    log:
+        f"runs/{PLAN.name}/untrained/metrics.log",
+    params:
+        who=f"--variant untrained --seed {PLAN.seeds[0]} --run {PLAN.first} --kimg 0",
+        suite=PLAN.name,
+        protocols=",".join(PLAN.suite.protocols),
+        definitions=PLAN.protocols,
+        code=registry.code("evaluation.score", "evaluation.runs", "evaluation.metrics", "evaluation.protocols"),
+
+
+use rule score as score_real with:
+    input:
+        images=rules.reference.output.real,
+        features=f"runs/{PLAN.name}/real.safetensors",
+        reference=f"runs/{PLAN.name}/reference.safetensors",
+    output:
+        f"runs/{PLAN.name}/real.jsonl",
+    log:
+        f"runs/{PLAN.name}/real.metrics.log",
+    params:
+        who="--variant real",
+        suite=PLAN.name,
+        protocols=",".join(PLAN.suite.protocols),
+        definitions=PLAN.protocols,
+        code=registry.code("evaluation.score", "evaluation.runs", "evaluation.metrics", "evaluation.protocols"),
+
+
+rule curve:
+    input:
+        weights=rules.train.output.weights,
+        prompts=rules.reference.output.real,
+        reference=f"runs/{PLAN.name}/reference.safetensors",
+    output:
+        f"{RUN}/progress.jsonl",
+    log:
+        f"{RUN}/curve.log",
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        run=RUN,
+        judge=PLAN.suite.judge,
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("evaluation.curve", "evaluation.features", "evaluation.metrics"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m evaluation.curve --run {params.run} --real {input.prompts}"
+        " --reference-features {input.reference} --judge {params.judge} --device {params.device}"
+        " --out {output} &> {log}"
+
+
+# Takes all cores so that nothing else runs meanwhile, and uses as many as the suite's recipe says.
+rule speed:
+    input:
+        PLAN.of_runs("weights.safetensors"),
+    output:
+        f"runs/{PLAN.name}/speed.jsonl",
+    log:
+        f"runs/{PLAN.name}/speed.log",
+    threads: workflow.cores
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        runs=PLAN.of_runs("", seeds=PLAN.seeds[:1]),
+        suite=PLAN.name,
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("evaluation.speed", "gigagan.sampling", "gigagan.networks"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m evaluation.speed --suite {params.suite} --device {params.device}"
+        " --runs {params.runs} --out {output} &> {log}"
+
+
+rule collect:
+    input:
+        rules.score_real.output,
+        rules.score_untrained.output,
+        PLAN.of_runs("metrics.jsonl"),
+        rules.speed.output,
+    output:
+        f"{RESULTS}/metrics.jsonl",
+    log:
+        f"runs/{PLAN.name}/collect.log",
+    params:
+        suite=PLAN.name,
+        code=registry.code("evaluation.records"),
+    shell:
+        "python -m evaluation.records collect --suite {params.suite} --out {output} {input} &> {log}"
+
+
+rule tables:
+    input:
+        rows=rules.collect.output,
+        variants=VARIANTS,
+    output:
+        report(
+            multiext(f"{RESULTS}/tables/ablation", ".md", ".csv", ".tex"),
+            category="Ablations",
+        ),
+    log:
+        f"runs/{PLAN.name}/tables.log",
+    params:
+        out=f"{RESULTS}/tables",
+        suite=PLAN.name,
+        code=registry.code("evaluation.tables", "evaluation.summary", "evaluation.stats"),
+    shell:
+        "python -m evaluation.tables --suite {params.suite} --records {input.rows} --variants {input.variants}"
+        " --out {params.out} &> {log}"
+
+
+rule figures:
+    input:
+        PLAN.of_runs("progress.jsonl"),
+        PLAN.of_runs("samples.zip"),
+        rules.reference.output.real,
+        rows=rules.collect.output,
+        variants=VARIANTS,
+    output:
+        report(
+            expand(
+                "{results}/figures/{figure}.{suffix}",
+                results=RESULTS,
+                figure=["grid", "bars", "fd_over_training", "fd_vs_clip"],
+                suffix=["png", "svg"],
+            ),
+            category="Ablations",
+        ),
+    log:
+        f"runs/{PLAN.name}/figures.log",
+    params:
+        out=f"{RESULTS}/figures",
+        runs=f"runs/{PLAN.name}",
+        suite=PLAN.name,
+        code=registry.code("evaluation.plots", "evaluation.summary", "evaluation.stats"),
+    shell:
+        "python -m evaluation.plots --suite {params.suite} --records {input.rows} --runs {params.runs}"
+        " --variants {input.variants} --out {params.out} &> {log}"
+
+
+rule report:
+    input:
+        rules.figures.output,
+        PLAN.gate,
+        rows=rules.collect.output,
+        variants=VARIANTS,
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"runs/{PLAN.name}/report.log",
+    params:
+        figures=f"{RESULTS}/figures",
+        gate=f"--gate {RESULTS}/gate.json" if PLAN.gate else "",
+        suite=PLAN.name,
+        code=registry.code("evaluation.report", "evaluation.summary", "evaluation.tables", "evaluation.protocols"),
+    shell:
+        "python -m evaluation.report --suite {params.suite} --records {input.rows} --figures {params.figures}"
+        " --variants {input.variants} {params.gate} --out {output} &> {log}"
+
+
+rule gate:
+    input:
+        rows=rules.collect.output,
+        expected=f"evaluation/expected/{PLAN.name}.json",
+    output:
+        f"{RESULTS}/gate.json",
+    log:
+        f"{RESULTS}/gate.log",
+    params:
+        suite=PLAN.name,
+        code=registry.code("evaluation.regression", "evaluation.stats"),
+    shell:
+        "python -m evaluation.regression --suite {params.suite} --records {input.rows} --expected {input.expected}"
+        " --out {output} 2>&1 | tee {log}"

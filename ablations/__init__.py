@@ -1,0 +1,1 @@
+"""What is compared: variants and suites as data, and what they cost."""

@@ -1,0 +1,333 @@
+"""Variants and suites, resolved: parents, overrides, plans for the workflow, and what a suite costs.
+
+python -m ablations.registry list
+python -m ablations.registry show demo no_attention
+python -m ablations.registry cost photos
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gigagan.config import Config, parse_overrides, to_dict
+from gigagan.errors import UserError, command, nearest
+
+HERE = Path(__file__).parent
+PHOTOGRAPHS = ("shards", "folder", "coco")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An entry of variants.yaml."""
+
+    name: str
+    label: str
+    parent: str | None
+    overrides: tuple[str, ...]
+    expect: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An entry of suites.yaml: variants x seeds x data set x protocols x budget."""
+
+    name: str
+    about: str
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...]
+    protocols: tuple[str, ...]
+    judge: str
+    samples: int
+    reference: int
+    snapshots: int = 5
+    device: str = "auto"
+    gate: bool = False
+    pretrain: dict[str, int] = field(default_factory=dict)  # CLIP -> images to train it on, before anything else
+
+
+def _read(path: Path, kind: type, tuples: tuple[str, ...]) -> dict[str, Any]:
+    """The entries of a YAML file as instances of a dataclass, with one line for whatever is wrong."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        out = {}
+        for name, entry in entries.items():
+            unknown = entry.keys() - kind.__dataclass_fields__.keys()  # type: ignore[attr-defined]
+            if unknown:
+                first = sorted(unknown)[0]
+                raise UserError(f"{path.name}: {name}: no field {first!r}{nearest(first, kind.__dataclass_fields__)}")  # type: ignore[attr-defined]
+            entry |= {key: tuple(entry[key]) for key in tuples if key in entry}
+            out[name] = kind(name=name, **entry)
+        return out
+    except yaml.YAMLError as e:
+        raise UserError(f"{path.name}: not valid YAML: {e}") from None
+    except (TypeError, AttributeError) as e:
+        raise UserError(f"{path.name}: {e}") from None
+
+
+@functools.cache
+def variants() -> dict[str, Variant]:
+    """Every variant by name. Raises UserError for an unknown parent or a circle of parents."""
+    defaults = {"parent": None, "expect": ""}
+    path = HERE / "variants.yaml"
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = {}
+    for name, entry in entries.items():
+        try:
+            found[name] = Variant(name=name, **{**defaults, **entry, "overrides": tuple(entry["overrides"])})
+        except (TypeError, KeyError) as e:
+            raise UserError(f"variants.yaml: {name}: {e}") from None
+    for name in found:
+        ancestry(name, found)
+    return found
+
+
+def ancestry(name: str, among: dict[str, Variant] | None = None) -> list[Variant]:
+    """A variant and its parents, eldest first."""
+    among = variants() if among is None else among
+    line: list[Variant] = []
+    step: str | None = name
+    while step is not None:
+        if step not in among:
+            whose = f"variants.yaml: {line[-1].name}: unknown parent" if line else "unknown variant"
+            raise UserError(f"{whose} {step!r}{nearest(step, among)}")
+        if any(v.name == step for v in line):
+            raise UserError(f"variants.yaml: {name}: its parents form a circle")
+        line.append(among[step])
+        step = among[step].parent
+    return line[::-1]
+
+
+@functools.cache
+def suites() -> dict[str, Suite]:
+    """Every suite by name."""
+    return _read(HERE / "suites.yaml", Suite, ("variants", "seeds", "overrides", "protocols"))
+
+
+def suite(name: str) -> Suite:
+    """One suite, checked to the last override before anything runs. Raises UserError, with the nearest known name."""
+    if name not in suites():
+        raise UserError(f"unknown suite {name!r}{nearest(name, suites())}")
+    found = suites()[name]
+    for variant in found.variants:
+        parse_overrides(recipe(found, variant))
+    return found
+
+
+def recipe(of: Suite, variant: str) -> list[str]:
+    """The ``path=value`` strings that make a variant in a suite: the suite's, then its ancestors', then its own."""
+    return [*of.overrides, *(o for v in ancestry(variant) for o in v.overrides)]
+
+
+def difference(a: Config, b: Config) -> list[str]:
+    """The settings in which two configs differ, as ``path: old -> new``."""
+    left, right = to_dict(a), to_dict(b)
+    return [
+        f"{section}.{name}: {left[section][name]} -> {value}"
+        for section, values in right.items()
+        for name, value in values.items()
+        if left[section][name] != value
+    ]
+
+
+def code(*modules: str) -> str:
+    """A hash of modules' (or packages') source: the workflow's cheap rules rerun when it changes."""
+    digest = hashlib.sha256()
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise UserError(f"no module {module}")
+        origin = Path(spec.origin)
+        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+        for path in files:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Plan:
+    """A suite made ready for the workflow: what each rule takes, from the user's config and the wildcards alone."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.suite = suite(str(config["suite"]))
+        self.name = self.suite.name
+        self.variants, self.seeds = list(self.suite.variants), list(self.suite.seeds)
+        folders = {key: str(config.get(key, "")) for key in ("shards", "images", "annotations", "weights")}
+        self.overrides = tuple(self._fill(o, folders) for o in self.suite.overrides)
+        self.base = parse_overrides(list(self.overrides))
+        if self.base.data.name in PHOTOGRAPHS and not Path(self.base.data.path).is_dir():
+            key = {"shards": "shards"}.get(self.base.data.name, "images")
+            raise UserError(f"suite {self.name}: {key}={self.base.data.path}: no such folder")
+        self.device = _device() if self.suite.device == "auto" else self.suite.device
+        self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
+        self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
+
+    def _fill(self, override: str, folders: dict[str, str]) -> str:
+        for key, folder in folders.items():
+            if f"{{{key}}}" in override:
+                if not folder:
+                    raise UserError(
+                        f"suite {self.name} needs {key}: say where it is with --config suite={self.name} {key}=FOLDER"
+                    )
+                override = override.replace(f"{{{key}}}", folder)
+        return override
+
+    def recipe(self, wildcards: Any) -> list[str]:
+        """Rule train's overrides."""
+        return [*self.overrides, *(o for v in ancestry(wildcards.variant) for o in v.overrides)]
+
+    @property
+    def data(self) -> list[str]:
+        """The overrides that say what the data are."""
+        return [o for o in self.overrides if o.startswith("data.")]
+
+    @property
+    def pretrain_data(self) -> list[str]:
+        """The same as options of gigagan.pretrain_clip."""
+        data = self.base.data
+        path = ["--path", data.path] if data.path else []
+        return ["--data", data.name, *path, "--resolution", str(data.resolution)]
+
+    def pretrain_images(self, wildcards: Any) -> int:
+        return self.suite.pretrain[wildcards.arch]
+
+    def clips(self, arch: str) -> list[str]:
+        """The file of a CLIP that the suite trains for itself; none where it uses a shipped or pretrained one."""
+        return [f"runs/{self.name}/clip/{arch}/open_clip_model.safetensors"] if arch in self.suite.pretrain else []
+
+    @property
+    def threads(self) -> int:
+        return self.base.train.threads
+
+    @property
+    def first(self) -> str:
+        """The run whose first snapshot is the suite's untrained generator."""
+        return f"runs/{self.name}/{self.variants[0]}/seed{self.seeds[0]}"
+
+    def of_runs(self, name: str, seeds: list[int] | None = None) -> list[str]:
+        """A file of every run."""
+        return [
+            f"runs/{self.name}/{variant}/seed{seed}/{name}".rstrip("/")
+            for variant in self.variants
+            for seed in seeds or self.seeds
+        ]
+
+    @property
+    def protocols(self) -> str:
+        """The protocols' text: scoring runs again when it changes."""
+        return hashlib.sha256((HERE.parent / "evaluation" / "protocols.yaml").read_bytes()).hexdigest()[:12]
+
+
+def _device() -> str:
+    """cuda where NVIDIA's driver shows a device; asking torch would cost every start of the workflow seconds."""
+    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+# Sustained training rate in GFLOP/s and memory of one device. The first was measured with this code on one core of a
+# Xeon (Sapphire Rapids), fp32; the other is a planning figure for an A100 at a third of its TF32 peak.
+RATES = {"cpu": 35.0, "gpu": 50_000.0}
+# Forward passes that one image costs in training: G once without and once with gradients (3), D on real and generated
+# images and again for G, each with gradients.
+G_PASSES, D_PASSES = 4.0, 9.0
+
+
+def forward_gflops(config: Config, text_width: int = 64, tokens: int = 28) -> tuple[float, float, float, float]:
+    """GFLOP of one image's forward pass through G and D, and their parameters in millions; nothing is allocated."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from gigagan.networks.discriminator import Discriminator
+    from gigagan.networks.generator import Generator
+    from gigagan.networks.text import TextFeatures
+
+    with torch.device("meta"):
+        generator, discriminator = Generator(config, text_width), Discriminator(config, text_width)
+        text = TextFeatures(torch.empty(2, tokens, text_width), torch.empty(2, dtype=torch.long))
+        with FlopCounterMode(display=False) as g_count:
+            pyramid = generator(torch.empty(2, generator.z_dim), text, torch.empty(2, generator.noise_dim))
+        with FlopCounterMode(display=False) as d_count:
+            discriminator(pyramid, [text, text] if config.loss.matching != "none" else [text])
+    sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in (generator, discriminator)]
+    return g_count.get_total_flops() / 2e9, d_count.get_total_flops() / 2e9, sizes[0], sizes[1]
+
+
+def cost(name: str, device: str) -> str:
+    """What training a suite takes: a table of time, memory and disk per variant, and the sums."""
+    of = suite(name)
+    lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
+    total_hours = total_disk = memory = 0.0
+    for variant in of.variants:
+        config = parse_overrides(recipe(of, variant))
+        g_flops, d_flops, g_size, d_size = forward_gflops(config)
+        per_image = G_PASSES * g_flops + D_PASSES * d_flops
+        hours = config.train.kimg * 1000 * per_image / RATES[device] / 3600
+        # Two checkpoints with two Adam moments for G and D each, G's average, snapshots and weights, in fp32.
+        disk = 4 * (2 * (4 * g_size + 3 * d_size) + (of.snapshots + 2) * g_size)
+        # Weights, gradients, moments; activations at about 60 bytes a FLOP-weighted pixel would be a guess: a share of
+        # the measured 1.1 GB that a process of torch takes anyway stands for small suites.
+        memory = max(memory, 1.1 + 4e-3 * (5 * g_size + 4 * d_size) + 2e-2 * per_image * config.train.batch)
+        runs = len(of.seeds)
+        total_hours, total_disk = total_hours + hours * runs, total_disk + disk * runs
+        lines.append(
+            f"{variant:28} {g_size:7.2f}M {d_size:7.2f}M {config.train.kimg:8g} {per_image:10.3f} "
+            f"{hours:8.2f} {disk:8.1f}"
+        )
+    lines.append(
+        f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {total_hours:.1f} {device}-hours of "
+        f"training, {memory:.1f} GB of memory a run, {total_disk / 1000:.2f} GB of disk (estimated from FLOPs at "
+        f"{RATES[device]:g} GFLOP/s per {'core' if device == 'cpu' else 'device'})"
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ablations.registry", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every variant and suite")
+    show = commands.add_parser("show", help="what a variant changes, and its overrides in a suite")
+    show.add_argument("suite")
+    show.add_argument("variant")
+    costs = commands.add_parser("cost", help="time, memory and disk of a suite, before anything starts")
+    costs.add_argument("suite")
+    costs.add_argument("--device", choices=list(RATES), default="cpu")
+    args = parser.parse_args()
+
+    printers: dict[str, Callable[[], str]] = {
+        "list": _list,
+        "show": lambda: _show(args.suite, args.variant),
+        "cost": lambda: cost(args.suite, args.device),
+    }
+    print(printers[args.command]())
+
+
+def _list() -> str:
+    lines = ["variants"]
+    lines += [f"  {v.name:28} {' '.join(v.overrides) or '(the full model)'}" for v in variants().values()]
+    lines += ["suites"] + [f"  {s.name:28} {s.about}" for s in suites().values()]
+    return "\n".join(lines)
+
+
+def _show(suite_name: str, name: str) -> str:
+    of = suite(suite_name)
+    strings = recipe(of, name)
+    parent = ancestry(name)[-1].parent
+    lines = [" ".join(strings)]
+    if parent:
+        lines += [f"differs from {parent} in:"]
+        lines += [f"  {d}" for d in difference(parse_overrides(recipe(of, parent)), parse_overrides(strings))]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))

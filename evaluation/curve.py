@@ -1,0 +1,68 @@
+"""Learning curves: the snapshots of one run, each scored as the finished run is.
+
+    python -m evaluation.curve --run runs/demo/gigagan/seed0 --real runs/demo/real.zip \\
+        --reference-features runs/demo/reference.safetensors --judge evaluation/weights/scenes-judge --out progress.jsonl
+
+One line a snapshot: ``{"kimg": 12.0, "fd": 31.4, "clip_score": 0.41}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evaluation import feature_file
+from evaluation.features import extract, judge_extractor
+from evaluation.metrics.clip_score import clip_score
+from evaluation.metrics.frechet import frechet_distance
+from gigagan import sampling
+from gigagan.archive import read_prompts
+from gigagan.clip import Clip
+from gigagan.errors import UserError, command
+from gigagan.files import write_jsonl
+from gigagan.progress import Progress
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.curve", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--run", type=Path, required=True, help="a run's folder")
+    parser.add_argument("--real", type=Path, required=True, help="image set whose captions are the prompts")
+    parser.add_argument("--reference-features", type=Path, required=True)
+    parser.add_argument("--judge", required=True, help="CLIP that judges, the one of the reference features")
+    parser.add_argument("--batch", type=int, default=100, help="images at a time")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--out", type=Path, required=True, help="scores (JSON lines)")
+    args = parser.parse_args()
+
+    reference, about = feature_file.read(args.reference_features)
+    judge = Clip.load(args.judge).to(torch.device(args.device))
+    if about["weights"].get("judge") != judge.sha:
+        raise UserError(f"{args.reference_features} was made with another judge than {args.judge}: extract it again")
+    captions = [prompt["caption"] for prompt in read_prompts(args.real)]
+    snapshots = sorted(int(path.stem) for path in (args.run / "snapshots").glob("[0-9]*.safetensors"))
+    if not snapshots:
+        raise UserError(f"{args.run}: no snapshots there; train the run first")
+    progress = Progress(len(snapshots), unit="snapshots")
+    lines = []
+    for images_seen in snapshots:
+        sampler = sampling.load(args.run, args.device, images_seen)
+
+        def batch(start: int, sampler: sampling.Sampler = sampler) -> tuple[np.ndarray, list[str]]:
+            part = captions[start : start + args.batch]
+            return sampler(part, list(range(start, start + len(part)))), part
+
+        features = extract((batch(i) for i in range(0, len(captions), args.batch)), [judge_extractor(judge)])
+        lines.append({
+            "kimg": images_seen / 1000,
+            "fd": float(frechet_distance(features["judge"], reference["judge"])),
+            "clip_score": clip_score(features["judge_image"], features["judge_text"]).value,
+        })  # fmt: skip
+        progress.update(len(lines))
+    write_jsonl(args.out, lines)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,247 @@
+"""Rows to what tables, figures and the report show: one line per variant, one column per metric and protocol."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from evaluation import stats
+from evaluation.records import METRICS, REAL, REFERENCES, UNTRAINED, Metric, Row, describe
+from gigagan.errors import UserError, nearest
+
+FULL = "gigagan"
+"""The full model, which every other variant is compared with."""
+
+_LABELS = {REAL: "Real images", UNTRAINED: "Untrained generator"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What ablations/variants.yaml says of a variant to readers."""
+
+    name: str
+    label: str
+    expect: str = ""  # what the paper would expect of it
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric under one protocol; speed also on one device and setting. ``decimals`` is for display."""
+
+    metric: str
+    protocol: str
+    protocol_sha: str
+    setting: tuple[str, ...] = ()
+    decimals: int = 3
+
+    @property
+    def about(self) -> Metric:
+        return METRICS[self.metric]
+
+    @property
+    def scale(self) -> int:
+        """From the stored value to the shown one."""
+        return 100 if self.about.unit == "%" else 1
+
+    @property
+    def arrow(self) -> str:
+        return {True: "↑", False: "↓", None: ""}[self.about.higher_is_better]
+
+    def show(self, value: float | None, sign: bool = False) -> str:
+        """A value as text in the column's unit and decimals, with a true minus; no value is a dash."""
+        if value is None:
+            return "–"
+        text = f"{value * self.scale:{'+' if sign else ''},.{self.decimals}f}"
+        return text.replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant in one column."""
+
+    value: stats.Mean
+    over: str  # what the interval is over: "seeds", "captions" or "repetitions" of one run, or "" for none
+    by_seed: dict[int | None, float]
+    difference: stats.Difference | None = None  # to the full model, paired by seed
+    p: float = 1.0  # of the difference, Holm-corrected over the variants of the column
+
+    @property
+    def significant(self) -> bool:
+        return self.p < stats.ALPHA
+
+    def better(self, column: Column) -> bool:
+        assert self.difference is not None
+        return (self.difference.value > 0) is column.about.higher_is_better
+
+
+@dataclass(frozen=True)
+class Line:
+    variant: Variant
+    n: int  # training seeds; 0 for real images
+    params_m: str
+    kimg: str
+    cells: dict[Column, Cell]
+
+    @property
+    def is_reference(self) -> bool:
+        return self.variant.name in REFERENCES
+
+
+@dataclass(frozen=True)
+class Summary:
+    suite: str
+    rows: list[Row]
+    columns: list[Column]
+    lines: list[Line]
+
+    @property
+    def full(self) -> Line | None:
+        return next((line for line in self.lines if line.variant.name == FULL), None)
+
+    @property
+    def compared(self) -> list[Line]:
+        return [line for line in self.lines if line is not self.full and not line.is_reference]
+
+    def find(self, metric: str) -> list[Column]:
+        return [column for column in self.columns if column.metric == metric]
+
+
+def read_variants(path: str) -> dict[str, Variant]:
+    """Labels and expectations of all variants, in the file's order; an empty path knows none.
+
+    Raises:
+        UserError: the file is missing or is not a mapping of variants.
+    """
+    if not path:
+        return {}
+    if not Path(path).is_file():
+        raise UserError(f"no such file: {path}")
+    try:
+        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as e:
+        raise UserError(f"{path} is not YAML: {e}") from None
+    if not isinstance(entries, dict):
+        raise UserError(f"{path} must map each variant's name to its parent, overrides, label and expect")
+    return {
+        name: Variant(name, (fields or {}).get("label") or _label(name), (fields or {}).get("expect") or "")
+        for name, fields in entries.items()
+    }
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name) or name.replace("_", " ")
+
+
+def in_order(names: Iterable[str], known: Mapping[str, Variant]) -> list[Variant]:
+    """Real images, the full model, variants as in variants.yaml, others (rivals) by name, the untrained generator."""
+    rank = {REAL: (0, 0), FULL: (1, 0), UNTRAINED: (4, 0)}
+    position = {name: (2, i) for i, name in enumerate(known)}
+    ordered = sorted(set(names), key=lambda name: (*(rank.get(name) or position.get(name) or (3, 0)), name))
+    return [known.get(name) or Variant(name, _label(name)) for name in ordered]
+
+
+def of_suite(rows: list[Row], suite: str) -> list[Row]:
+    """The rows of one suite. Raises UserError where there are none."""
+    ours = [row for row in rows if row["suite"] == suite]
+    if not ours:
+        known = {row["suite"] for row in rows}
+        raise UserError(f"no rows of suite {suite!r}{nearest(suite, known) if known else ': the files are empty'}")
+    return ours
+
+
+def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None = None) -> Summary:
+    """Means over seeds, differences to the full model and their corrected p-values.
+
+    Holm's correction runs over the variants of one column. Reference rows are not compared.
+
+    Raises:
+        UserError: no rows of the suite, or two values for one variant, seed and column.
+    """
+    rows = of_suite(rows, suite)
+    values: dict[Column, dict[str, dict[int | None, Row]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if METRICS[row["metric"]].kind == "size":
+            continue  # parameters have a column of their own, from each row's params_m
+        of_variant = values[_column(row)][row["variant"]]
+        if row["seed"] in of_variant:
+            raise UserError(f"two values of {describe(row)}, which differ in device or setting: give the rows of one")
+        of_variant[row["seed"]] = row
+
+    cells = {_with_decimals(column, found): _cells(column, found) for column, found in values.items()}
+    columns = sorted(cells, key=_position)
+    by_variant: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_variant[row["variant"]].append(row)
+    lines = [
+        Line(
+            variant,
+            len({row["seed"] for row in by_variant[variant.name]} - {None}),
+            _spread(row["params_m"] for row in by_variant[variant.name]),
+            _spread(row["kimg"] for row in by_variant[variant.name]),
+            {column: cells[column][variant.name] for column in columns if variant.name in cells[column]},
+        )
+        for variant in in_order(by_variant, known or {})
+    ]
+    return Summary(suite, rows, columns, lines)
+
+
+def setting(row: Row) -> tuple[str, ...]:
+    """What a speed depends on besides the model, in words."""
+    threads, batch, side = row["threads"], row.get("batch"), row.get("resolution")
+    return (
+        row["device"],
+        row["dtype"] or "",
+        f"{threads} thread{'s' if threads > 1 else ''}" if threads else "",
+        f"batch {batch}" if batch else "",
+        f"{side} px" if side else "",
+    )
+
+
+def _column(row: Row) -> Column:
+    speed = METRICS[row["metric"]].kind == "speed"
+    return Column(row["metric"], row["protocol"], row["protocol_sha"], setting(row) if speed else ())
+
+
+def _position(column: Column) -> tuple[object, ...]:
+    by_length = (len(column.protocol), column.protocol)  # scenes@1 before scenes-blind@1
+    return (list(METRICS).index(column.metric), *by_length, column.protocol_sha, column.setting)
+
+
+def _with_decimals(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> Column:
+    """Three significant digits for the smallest trained variant, alike down the column; per cent with one decimal."""
+    trained = [abs(row["value"]) for name in found if name not in REFERENCES for row in found[name].values()]
+    smallest = min((v for v in trained if v and math.isfinite(v)), default=1.0)
+    decimals = 1 if column.about.unit == "%" else min(max(2 - math.floor(math.log10(smallest)), 0), 5)
+    return Column(column.metric, column.protocol, column.protocol_sha, column.setting, decimals)
+
+
+def _cells(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> dict[str, Cell]:
+    by_seed = {name: {seed: row["value"] for seed, row in runs.items()} for name, runs in found.items()}
+    compared = {
+        name: difference
+        for name in found
+        if name not in (FULL, *REFERENCES) and FULL in found
+        if (difference := stats.paired(by_seed[name], by_seed[FULL]))
+    }
+    p = dict(zip(compared, stats.holm([d.p for d in compared.values()]), strict=True))
+    cells = {}
+    for name, runs in found.items():
+        value, over = stats.mean(list(by_seed[name].values())), "seeds"
+        if value.low is None:
+            row, over = next(iter(runs.values())), ""
+            if len(runs) == 1 and row["low"] is not None and row["high"] is not None:
+                value = stats.Mean(value.value, row["low"], row["high"], 1)
+                over = "repetitions" if column.about.kind == "speed" else "captions"
+        cells[name] = Cell(value, over, by_seed[name], compared.get(name), p.get(name, 1.0))
+    return cells
+
+
+def _spread(values: Iterable[float | None]) -> str:
+    """The one value all rows share, or the range of several; empty for none."""
+    known = sorted({v for v in values if v is not None})
+    return "–".join(f"{v:.6g}" for v in dict.fromkeys(known[:1] + known[-1:]))

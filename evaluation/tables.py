@@ -1,0 +1,297 @@
+"""The ablation table of a suite, as Markdown, LaTeX and CSV.
+
+    python -m evaluation.tables --suite demo --records results/demo/metrics.jsonl \\
+        --variants ablations/variants.yaml --out results/demo/tables
+
+Each cell: the value with its interval and, below it, the difference to the full model, bold only where significant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from evaluation import records, stats
+from evaluation.records import Row
+from evaluation.summary import FULL, Column, Line, Summary, read_variants, setting, summarise
+from gigagan import files
+from gigagan.errors import command
+
+Text = tuple[str, str, bool]
+"""What a cell says: value with interval, difference to the full model, and whether that difference is significant."""
+
+
+def cell_text(line: Line, column: Column) -> Text:
+    cell = line.cells.get(column)
+    if cell is None:
+        return "–", "", False
+    value = column.show(cell.value.value) if math.isfinite(cell.value.value) else "not finite"
+    if cell.value.low is not None and cell.value.high is not None:
+        if cell.over == "seeds":
+            value += f" ± {column.show((cell.value.high - cell.value.low) / 2)}"
+        else:
+            value += f" [{column.show(cell.value.low)}, {column.show(cell.value.high)}]"
+    if not line.is_reference and cell.value.n != line.n:
+        value += f" (n={cell.value.n})"
+    difference = cell.difference
+    if difference is None or not math.isfinite(difference.value):
+        return value, "", False
+    text = column.show(difference.value, sign=True)
+    if difference.low is not None and difference.high is not None:
+        text += f" ± {column.show((difference.high - difference.low) / 2)}"
+    if cell.value.n != difference.n:
+        text += f" (n={difference.n})"
+    return value, text, cell.significant
+
+
+def heading(column: Column, columns: list[Column]) -> tuple[str, str]:
+    """A column's name with its arrow, and below it the protocol (or the setting, for speed) that sets it apart."""
+    alike = [c for c in columns if c.metric == column.metric]
+    if column.about.kind == "speed":
+        differing = [part for i, part in enumerate(column.setting) if part and len({c.setting[i] for c in alike}) > 1]
+        batch = [part for part in column.setting if part.startswith("batch ")]
+        below = ", ".join(dict.fromkeys(differing + batch))
+    else:
+        below = column.protocol
+    if sum(c.protocol == column.protocol and c.setting == column.setting for c in alike) > 1:
+        below = f"{below} {column.protocol_sha[:6]}".strip()
+    unit = f", {column.about.unit}" if column.about.unit else ""
+    return f"{column.about.label}{unit} {column.arrow}".strip(), below
+
+
+def finding(summary: Summary, line: Line) -> str:
+    """In words: which of a variant's differences in quality are more than chance."""
+    if line.is_reference or summary.full is None or line is summary.full:
+        return ""
+    compared = {c: cell for c, cell in line.cells.items() if cell.difference and c.about.kind == "quality"}
+    if not compared:
+        return "no seed in common with the full model"
+    n = max(cell.difference.n for cell in compared.values() if cell.difference)
+    if n == 1:
+        return "not separable at n=1"
+    parts = []
+    for word, wanted in (("better", True), ("worse", False)):
+        names = [_name(c, summary) for c, cell in compared.items() if cell.significant and cell.better(c) is wanted]
+        parts += [f"{word}: {', '.join(names)}"] if names else []
+    rest = [_name(c, summary) for c, cell in compared.items() if not cell.significant]
+    if not parts:
+        return f"not separable at n={n}"
+    return "; ".join(parts + ([f"not separable at n={n}: {', '.join(rest)}"] if rest else []))
+
+
+def _name(column: Column, summary: Summary) -> str:
+    label = column.about.label
+    return f"{label} ({heading(column, summary.columns)[1]})" if len(summary.find(column.metric)) > 1 else label
+
+
+def caption(summary: Summary) -> list[str]:
+    """Everything a reader needs to judge the numbers, as sentences."""
+    rows = summary.rows
+    quality = [row for row in rows if records.METRICS[row["metric"]].kind in ("quality", "control")]
+    speed = [row for row in rows if records.METRICS[row["metric"]].kind == "speed"]
+    seeds = _distinct(row["seed"] for row in rows if row["variant"] not in records.REFERENCES)
+    images = _distinct(row["n_images"] for row in quality)[-1:]  # an attribute's rows count the captions that state it
+    lines = [
+        f"Suite {summary.suite} on {_words(row['dataset'] for row in rows)}"
+        f"{''.join(f', {n:,} images per run' for n in images)}. Training seeds: {_range(seeds)}."
+    ]
+    protocols = {(row["protocol"], row["protocol_sha"]) for row in rows}
+    lines.append("Protocols: " + ", ".join(f"{name} ({sha})" for name, sha in sorted(protocols)) + ".")
+    lines.append(f"Scored on {_words(_machine(row) for row in quality)}." if quality else "")
+    lines.append(f"Speed on {_words(_machine(row) for row in speed)}." if speed else "")
+    lines += _intervals(summary)
+    dates = sorted({row["started"][:10] for row in rows})
+    dirty = ", with uncommitted changes" if any(row["git_dirty"] is not False for row in rows) else ""
+    shas = _words((row["git_sha"] or "unknown")[:10] for row in rows)
+    lines.append(f"Run {' to '.join(dict.fromkeys((dates[0], dates[-1])))} at commit {shas}{dirty}.")
+    return [line for line in lines if line]
+
+
+def _intervals(summary: Summary) -> list[str]:
+    cells = [(line, column, cell) for line in summary.lines for column, cell in line.cells.items()]
+    lines = []
+    if any(cell.over == "seeds" for _, _, cell in cells):
+        lines.append("± is half the 95 % t-interval over training seeds (n of them).")
+    of_captions = {(line.variant.name, column.metric) for line, column, cell in cells if cell.over == "captions"}
+    if of_captions:
+        n = _distinct(row["n_images"] for row in summary.rows if (row["variant"], row["metric"]) in of_captions)
+        number = " to ".join(f"{ends:,}" for ends in dict.fromkeys(n[:1] + n[-1:]))
+        lines.append(f"[low, high] is a 95 % interval over {number} captions of one run, not over seeds.")
+    if any(cell.over == "repetitions" for _, _, cell in cells):
+        lines.append("[low, high] of a speed is an interval over repeated measurements of one run, not over seeds.")
+    differences = [cell.difference for _, _, cell in cells if cell.difference]
+    if summary.full is None:
+        lines.append(f"Without rows of the full model ({FULL}), nothing is compared.")
+    elif differences:
+        lines.append(
+            f"The second figure is the difference to {summary.full.variant.label}, paired by seed; bold only where "
+            f"p < {stats.ALPHA:g} in a two-sided sign-flip test, Holm-corrected over the variants of a column."
+        )
+        variants, most = len(summary.compared), max(difference.n for difference in differences)
+        if most < (needed := stats.seeds_needed(variants)):
+            lines.append(
+                f"With n={most} no difference can be told from chance, however large: {variants} variants need at "
+                f"least {needed} seeds each."
+            )
+    return lines
+
+
+def _machine(row: Row) -> str:
+    return ", ".join(part for part in setting(row)[:3] if part)
+
+
+def _distinct(values: Iterable[int | None]) -> list[int]:
+    return sorted({v for v in values if v is not None})
+
+
+def _range(seeds: list[int]) -> str:
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds)) or "none"
+
+
+def _words(values: Iterable[str]) -> str:
+    return " and ".join(sorted(set(values)))
+
+
+# ---------------------------------------------------------------------------------------------------------- Markdown
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_|<>]|(?<=\])[(\[])", r"\\\1", " ".join(text.split()))
+
+
+def _md_cell(text: Text) -> str:
+    value, difference, bold = text
+    return _md(value) + (f"<br>{f'**{_md(difference)}**' if bold else _md(difference)}" if difference else "")
+
+
+def markdown(summary: Summary) -> str:
+    names = [heading(column, summary.columns) for column in summary.columns]
+    head = ["variant", "n", *(_md(name) + (f"<br>{_md(below)}" if below else "") for name, below in names)]
+    out = [_md_row([*head, "parameters, M", "kimg"]), _md_row([":--", *["--:"] * (len(names) + 3)])]
+    for line in summary.lines:
+        cells = [_md_cell(cell_text(line, column)) for column in summary.columns]
+        end = [line.params_m or "–", line.kimg or "–"]
+        out.append(_md_row([_md(line.variant.label), str(line.n or "–"), *cells, *end]))
+    out += ["", " ".join(_md(sentence) for sentence in caption(summary))]
+    compared = [line for line in summary.compared if summary.full]
+    if compared:
+        out += ["", "**What the paper would expect, and what is seen here**", ""]
+        out += [_md_row(["variant", "the paper would expect", "seen here"]), _md_row([":--"] * 3)]
+        out += [
+            _md_row([_md(line.variant.label), _md(line.variant.expect) or "–", _md(finding(summary, line))])
+            for line in compared
+        ]
+    return "\n".join(out) + "\n"
+
+
+def _md_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+# ------------------------------------------------------------------------------------------------------------- LaTeX
+
+_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "±": r"$\pm$", "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$", "−": "$-$", "–": "--", "×": r"$\times$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in " ".join(text.split()))
+
+
+def _tex_stack(upper: str, lower: str, bold: bool = False) -> str:
+    if not lower:
+        return upper
+    if bold:
+        lower = rf"\textbf{{{lower}}}"
+    return rf"\shortstack[r]{{{upper}\\{{\footnotesize {lower}}}}}"
+
+
+def latex(summary: Summary) -> str:
+    r"""A ``table*`` to ``\input``; needs the packages booktabs and graphicx."""
+    names = [_tex_stack(*map(_tex, heading(column, summary.columns))) for column in summary.columns]
+    out = [
+        r"% needs \usepackage{booktabs,graphicx}",
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{' '.join(_tex(sentence) for sentence in caption(summary))}}}",
+        rf"\label{{tab:{summary.suite}}}",
+        r"\resizebox{\textwidth}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * (len(names) + 3)}}}",
+        r"\toprule",
+        " & ".join(["variant", "$n$", *names, "parameters, M", "kimg"]) + r" \\",
+        r"\midrule",
+    ]
+    for line in summary.lines:
+        texts = [cell_text(line, column) for column in summary.columns]
+        cells = [_tex_stack(_tex(value), _tex(difference), bold) for value, difference, bold in texts]
+        end = [_tex(line.params_m or "–"), _tex(line.kimg or "–")]
+        out.append(" & ".join([_tex(line.variant.label), str(line.n or "--"), *cells, *end]) + r" \\")
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]) + "\n"
+
+
+# --------------------------------------------------------------------------------------------------------------- CSV
+
+_MEAN = ("value", "low", "high", "n")
+_CSV = (
+    *("suite", "variant", "label", "metric", "protocol", "protocol_sha", "setting", "params_m", "kimg"),
+    *_MEAN,
+    "interval_over",
+    *(f"difference_{name}" for name in _MEAN),
+    *("p", "p_holm", "significant"),
+)
+
+
+def csv_text(summary: Summary) -> str:
+    """One line per variant and column, values unrounded: for plotting and further statistics."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _CSV, lineterminator="\n", restval="")
+    writer.writeheader()
+    for line in summary.lines:
+        for column, cell in line.cells.items():
+            entry = {
+                "suite": summary.suite,
+                "variant": line.variant.name,
+                "label": line.variant.label,
+                "metric": column.metric,
+                "protocol": column.protocol,
+                "protocol_sha": column.protocol_sha,
+                "setting": ", ".join(filter(None, column.setting)),
+                "params_m": line.params_m,
+                "kimg": line.kimg,
+                "interval_over": cell.over,
+                **{name: getattr(cell.value, name) for name in _MEAN},
+            }
+            if cell.difference:
+                entry |= {f"difference_{name}": getattr(cell.difference, name) for name in _MEAN}
+                entry |= {"p": cell.difference.p, "p_holm": cell.p, "significant": cell.significant}
+            writer.writerow(entry)
+    return out.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.tables", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--suite", required=True)
+    parser.add_argument("--records", nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--variants", default="", metavar="FILE", help="ablations/variants.yaml: labels and order")
+    parser.add_argument("--out", required=True, metavar="FOLDER")
+    args = parser.parse_args()
+
+    summary = summarise(records.read(args.records), args.suite, read_variants(args.variants))
+    for suffix, text in (("md", markdown(summary)), ("csv", csv_text(summary)), ("tex", latex(summary))):
+        path = Path(args.out) / f"ablation.{suffix}"
+        files.write_text(path, text)
+        print(path)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from evaluation import plots
+from evaluation.summary import read_variants, summarise
+from gigagan import files
+from gigagan.archive import write_images
+from gigagan.errors import UserError
+
+
+@pytest.fixture
+def command(tmp_path: Path, make_suite, made_up_runs, variants_file) -> list[str]:
+    """The command line for a small suite, --out excepted."""
+    kept = ("fd", "clip_score", "shape_accuracy")
+    files.write_jsonl(tmp_path / "metrics.jsonl", [row for row in make_suite() if row["metric"] in kept])
+    runs = made_up_runs(captions=["$x^$ and $\\frac{$", "<script>alert(1)</script> & a \\"])
+    arguments = ["--suite", "demo", "--records", str(tmp_path / "metrics.jsonl"), "--runs", str(runs)]
+    return [*arguments, "--variants", variants_file]
+
+
+def test_figures_are_on_white_escaped_and_the_same_bytes_in_every_process(command, tmp_path: Path, monkeypatch) -> None:
+    once, again = tmp_path / "once", tmp_path / "again"
+    monkeypatch.setattr("sys.argv", ["plots", *command, "--out", str(once)])
+    plots.main()
+    module = [sys.executable, "-m", "evaluation.plots", *command, "--out", str(again)]
+    subprocess.run(module, check=True, cwd=Path(__file__).parents[2], capture_output=True)
+    names = {f"{n}.{s}" for n in ("fd_over_training", "fd_vs_clip", "bars", "grid") for s in ("png", "svg")}
+    assert {p.name for p in once.iterdir()} == names
+    for name in names:
+        assert (once / name).read_bytes() == (again / name).read_bytes(), name
+    for png in once.glob("*.png"):
+        image = np.asarray(Image.open(png).convert("RGBA"))
+        border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+        assert (border == 255).all(), f"{png.name}: something reaches the edge, or the background is not white"
+    assert "<script" not in (once / "grid.svg").read_text()
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_text_overlaps_another(make_suite, made_up_runs, variants_file, monkeypatch, seeds: int) -> None:
+    drawn: list[tuple[str, Bbox]] = []
+    draw = Text.draw
+
+    def recorded(self: Text, renderer) -> None:
+        if self.get_visible() and self.get_text():
+            drawn.append((self.get_text(), self.get_window_extent(renderer).padded(-1)))
+        draw(self, renderer)
+
+    monkeypatch.setattr(Text, "draw", recorded)
+    known, rows, runs = (
+        read_variants(variants_file),
+        make_suite(seeds),
+        made_up_runs(seeds, ["a long caption " * 20] * 3),
+    )
+    summary = summarise(rows, "demo", known)
+    captions, images, seed = plots.read_grid(runs, rows, 8)
+    for figure in (
+        plots.bars(summary, known),
+        plots.fd_vs_clip(summary, known),
+        plots.fd_over_training(plots.read_progress(runs), known),
+        plots.grid(captions, images, known, seed),
+    ):
+        assert figure is not None
+        drawn.clear()
+        figure.draw_without_rendering()
+        for (text, box), (other, theirs) in itertools.combinations(drawn, 2):
+            assert not box.overlaps(theirs), f"{text!r} over {other!r}"
+
+
+def test_a_variant_keeps_its_colour_whatever_else_is_drawn(variants_file) -> None:
+    known = read_variants(variants_file)
+    few, many = plots.Looks(known, ["no_ms_io"]), plots.Looks(known, [*known, "diffusion_teacher", "real"])
+    assert few.color("no_ms_io") == many.color("no_ms_io")
+    assert len({many.color(name) for name in (*known, "diffusion_teacher", "real")}) == 7
+
+
+def test_grid_shows_the_pixels_enlarged_and_unsmoothed(made_up_runs, make_suite) -> None:
+    captions, images, seed = plots.read_grid(made_up_runs(), make_suite(), 2)
+    assert captions == ["a red circle on a dark ground", "a blue circle on a dark ground"]
+    assert seed == 0
+    figure = plots.grid(captions, images, {}, seed)
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    assert len(shown) == 2 * 6
+    assert shown[0].shape == (160, 160, 3)
+    assert (shown[0][::10, ::10] == images["real"][0]).all()
+
+
+def test_grid_refuses_sets_that_do_not_belong_together(made_up_runs, make_suite) -> None:
+    runs, rows = made_up_runs(), make_suite()
+    path = runs / "no_ms_io" / "seed0" / "samples.zip"
+    words = ["a red circle on a dark ground", "a blue circle on a dark ground", "a green circle on a dark ground"]
+    images = np.zeros((3, 16, 16, 3), np.uint8)
+    write_images(path, images, words, [7, 8, 9])
+    with pytest.raises(UserError, match="other seeds"):
+        plots.read_grid(runs, rows, 3)
+    write_images(path, images, ["another", *words[1:]], [0, 1, 2])
+    with pytest.raises(UserError, match=r"no_ms_io/seed0/samples\.zip has other captions"):
+        plots.read_grid(runs, rows, 3)
+    path.unlink()
+    with pytest.raises(UserError, match="no samples of no_ms_io"):
+        plots.read_grid(runs, rows, 3)
+
+
+def test_progress_tolerates_a_missing_run_but_not_all(made_up_runs) -> None:
+    runs = made_up_runs(seeds=2)
+    (runs / "no_ms_io" / "seed1" / "progress.jsonl").unlink()
+    assert set(plots.read_progress(runs)["no_ms_io"]) == {0}
+    broken = runs / "gigagan" / "seed0" / "progress.jsonl"
+    broken.write_text('{"kimg": 10, "clip_score": 0.1}\n')
+    with pytest.raises(UserError, match=r"gigagan/seed0/progress\.jsonl: a line is broken"):
+        plots.read_progress(runs)
+    for path in runs.glob("*/*/progress.jsonl"):
+        path.unlink()
+    with pytest.raises(UserError, match="no scored snapshots"):
+        plots.read_progress(runs)
+
+
+def test_rows_without_fd_or_with_diverged_runs_still_give_figures(make_suite, make_row) -> None:
+    assert plots.fd_vs_clip(summarise([make_row(metric="clip_score", value=0.5)], "demo"), {}) is None
+    rows = [row | {"value": float("nan")} if row["variant"] == "no_attention" else row for row in make_suite(2)]
+    summary = summarise(rows, "demo")
+    for figure in (plots.bars(summary, {}), plots.fd_vs_clip(summary, {})):
+        assert figure is not None
+        figure.draw_without_rendering()

@@ -2,14 +2,21 @@
 
 data set -> train -> sample -> features -> metrics -> tables, figures, report, gate
 
-Every rule is a command that runs without Snakemake; its log's first line is that command.
+Every rule is a command that runs without Snakemake, too.
 """
+
+import shlex
+import sys
+from pathlib import Path
 
 from snakemake.utils import min_version, validate
 
 from ablations import registry
 
 min_version("9.19")
+
+# The commands run in Snakemake's own environment, activated or not.
+shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
 configfile: "config/config.yaml"

@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ class Variant:
 
     name: str
     label: str
-    parent: str | None
     overrides: tuple[str, ...]
-    expect: str
+    parent: str | None = None
+    expect: str = ""  # what the paper leads one to expect
 
 
 @dataclass(frozen=True)
@@ -56,37 +56,37 @@ class Suite:
     pretrain: dict[str, int] = field(default_factory=dict)  # CLIP -> images to train it on, before anything else
 
 
-def _read(path: Path, kind: type, tuples: tuple[str, ...]) -> dict[str, Any]:
-    """The entries of a YAML file as instances of a dataclass, with one line for whatever is wrong."""
+def _entries(name: str, kind: type, tuples: tuple[str, ...]) -> dict[str, Any]:
+    """The entries of a YAML file here as instances of a dataclass. Raises UserError for whatever is wrong with one."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        out = {}
-        for name, entry in entries.items():
-            unknown = entry.keys() - kind.__dataclass_fields__.keys()  # type: ignore[attr-defined]
-            if unknown:
-                first = sorted(unknown)[0]
-                raise UserError(f"{path.name}: {name}: no field {first!r}{nearest(first, kind.__dataclass_fields__)}")  # type: ignore[attr-defined]
-            entry |= {key: tuple(entry[key]) for key in tuples if key in entry}
-            out[name] = kind(name=name, **entry)
-        return out
+        entries = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
     except yaml.YAMLError as e:
-        raise UserError(f"{path.name}: not valid YAML: {e}") from None
-    except (TypeError, AttributeError) as e:
-        raise UserError(f"{path.name}: {e}") from None
+        raise UserError(f"{name}: not valid YAML: {e}") from None
+    known = [f.name for f in fields(kind)]
+    found = {}
+    for key, entry in entries.items():
+        if key.startswith("."):  # a part for others to use
+            continue
+        for field_name in entry:
+            if field_name not in known:
+                raise UserError(f"{name}: {key}: no field {field_name!r}{nearest(field_name, known)}")
+        lists = {t: tuple(_flat(entry[t])) for t in tuples if t in entry}
+        try:
+            found[key] = kind(name=key, **{**entry, **lists})
+        except TypeError as e:
+            raise UserError(f"{name}: {key}: {str(e).removeprefix(kind.__name__)}") from None
+    return found
+
+
+def _flat(values: list[Any]) -> list[Any]:
+    """Lists within lists (YAML anchors) joined."""
+    return [v for value in values for v in (_flat(value) if isinstance(value, list) else [value])]
 
 
 @functools.cache
 def variants() -> dict[str, Variant]:
     """Every variant by name. Raises UserError for an unknown parent or a circle of parents."""
-    defaults = {"parent": None, "expect": ""}
-    path = HERE / "variants.yaml"
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    found = {}
-    for name, entry in entries.items():
-        try:
-            found[name] = Variant(name=name, **{**defaults, **entry, "overrides": tuple(entry["overrides"])})
-        except (TypeError, KeyError) as e:
-            raise UserError(f"variants.yaml: {name}: {e}") from None
+    found = _entries("variants.yaml", Variant, ("overrides",))
     for name in found:
         ancestry(name, found)
     return found
@@ -111,7 +111,7 @@ def ancestry(name: str, among: dict[str, Variant] | None = None) -> list[Variant
 @functools.cache
 def suites() -> dict[str, Suite]:
     """Every suite by name."""
-    return _read(HERE / "suites.yaml", Suite, ("variants", "seeds", "overrides", "protocols"))
+    return _entries("suites.yaml", Suite, ("variants", "seeds", "overrides", "protocols"))
 
 
 def suite(name: str) -> Suite:

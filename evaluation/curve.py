@@ -1,7 +1,7 @@
 """Learning curves: the snapshots of one run, each scored as the finished run is.
 
-    python -m evaluation.curve --run runs/demo/gigagan/seed0 --real runs/demo/real.zip \\
-        --reference-features runs/demo/reference.safetensors --judge evaluation/weights/scenes-judge --out progress.jsonl
+    python -m evaluation.curve --run runs/demo/gigagan/seed0 --real runs/demo/real.zip --out progress.jsonl \\
+        --reference-features runs/demo/reference.safetensors --judge evaluation/weights/scenes-judge
 
 One line a snapshot: ``{"kimg": 12.0, "fd": 31.4, "clip_score": 0.41}``.
 """

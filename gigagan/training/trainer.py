@@ -151,6 +151,7 @@ class Trainer:
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
             raise UserError(
                 f"training diverged: {self.in_a_row} updates in a row without a finite gradient, the last in phase "
-                f"{phase.name} at {self.images} images ({shown}); {last}; try a lower learning rate or a higher loss.r1_weight"
+                f"{phase.name} at {self.images} images ({shown}); {last}; "
+                "try a lower learning rate or a higher loss.r1_weight"
             )
         return False

@@ -93,8 +93,8 @@ DISTURBANCES: dict[str, Callable[[Held], Held]] = {
     "blur, 1 px": _on_images(blur, 1.0),
     "noise, 2 %": _on_images(noise, 0.02),
     "noise, 5 %": _on_images(noise, 0.05),
-    "contrast x 0.9": _on_images(contrast, 0.9),
-    "contrast x 0.7": _on_images(contrast, 0.7),
+    "contrast × 0.9": _on_images(contrast, 0.9),
+    "contrast × 0.7": _on_images(contrast, 0.7),
     "one shape for all (circles)": _all_circles,
     "captions shuffled": _shuffled,
 }
@@ -131,8 +131,8 @@ def to_csv(rows: dict[str, Figures]) -> str:
 
 
 def to_markdown(rows: dict[str, Figures], source: str) -> str:
-    accuracies = [metric for metric in next(iter(rows.values())) if metric.endswith("_accuracy")]
-    header = ["Disturbance", "FD, judge", "x floor", "FD, pyramid", "x floor", "CLIP score"]
+    accuracies = [metric for metric in METRICS if metric.endswith("_accuracy") and metric in next(iter(rows.values()))]
+    header = ["Disturbance", "FD, judge", "× floor", "FD, pyramid", "× floor", "CLIP score"]
     lines = [header + [METRICS[metric].label for metric in accuracies], ["---", *["---:"] * (5 + len(accuracies))]]
     for name, row in rows.items():
         distances = [

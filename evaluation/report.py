@@ -54,7 +54,7 @@ tr.reference > * { color: var(--soft); font-style: italic; } tr.full > * { backg
 th small, td small { display: block; font-weight: 400; } td strong { color: var(--ink); }
 .words td, .words th { text-align: left; white-space: normal; min-width: 9rem; }
 figure { margin: 1.5rem 0 2.5rem; } figcaption { font-size: .875rem; margin-top: .5rem; }
-figure img { display: block; width: 100%; max-width: 64rem; height: auto; padding: .5rem; background: #fff;
+figure img { display: block; max-width: min(100%, 64rem); height: auto; padding: .5rem; background: #fff;
   border: 1px solid var(--rule); border-radius: 6px; }
 pre { overflow-x: auto; background: var(--band); border-radius: 6px; padding: 1rem; font: .8rem/1.5 ui-monospace,
   "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }

@@ -61,7 +61,8 @@ def heading(column: Column, columns: list[Column]) -> tuple[str, str]:
     if sum(c.protocol == column.protocol and c.setting == column.setting for c in alike) > 1:
         below = f"{below} {column.protocol_sha[:6]}".strip()
     unit = f", {column.about.unit}" if column.about.unit else ""
-    return f"{column.about.label}{unit} {column.arrow}".strip(), below
+    arrow = f"\u00a0{column.arrow}" if column.arrow else ""  # never on a line of its own
+    return f"{column.about.label}{unit}{arrow}", below
 
 
 def finding(summary: Summary, line: Line) -> str:
@@ -163,7 +164,11 @@ def _words(values: Iterable[str]) -> str:
 
 
 def _md(text: str) -> str:
-    return re.sub(r"([\\`*_|<>]|(?<=\])[(\[])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_|<>]|(?<=\])[(\[])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[ \t\r\n]+", " ", text).strip()
 
 
 def _md_cell(text: Text) -> str:
@@ -197,46 +202,69 @@ def _md_row(cells: list[str]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- LaTeX
 
+_TEX_COLUMNS = 7
 _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "±": r"$\pm$", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$", "−": "$-$", "–": "--", "×": r"$\times$",
+    "↓": r"$\downarrow$", "−": "$-$", "–": "--", "\u00a0": "~", "×": r"$\times$",
 }  # fmt: skip
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in " ".join(text.split()))
-
-
-def _tex_stack(upper: str, lower: str, bold: bool = False) -> str:
-    if not lower:
-        return upper
-    if bold:
-        lower = rf"\textbf{{{lower}}}"
-    return rf"\shortstack[r]{{{upper}\\{{\footnotesize {lower}}}}}"
+    return "".join(_TEX.get(c, c) for c in _one_line(text))
 
 
 def latex(summary: Summary) -> str:
-    r"""A ``table*`` to ``\input``; needs the packages booktabs and graphicx."""
-    names = [_tex_stack(*map(_tex, heading(column, summary.columns))) for column in summary.columns]
+    r"""A ``table*`` to ``\input``, in even blocks of columns so that it stays legible; needs booktabs and graphicx."""
+    n = len(summary.columns)
+    each = max(math.ceil(n / math.ceil((n + 2) / _TEX_COLUMNS)), 1)  # 2: parameters and kimg, in the last block
+    blocks = [summary.columns[i : i + each] for i in range(0, n, each)]
+    tabulars = [_tabular(summary, block, last=block is blocks[-1]) for block in blocks]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,graphicx}",
+            r"\begin{table*}",
+            r"\centering\small",
+            rf"\caption{{{' '.join(_tex(sentence) for sentence in caption(summary))}}}",
+            rf"\label{{tab:{summary.suite}}}",
+            *(f"\\par\\medskip\n{tabular}" for tabular in tabulars),
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def _tabular(summary: Summary, columns: list[Column], last: bool) -> str:
+    """Two lines per variant, its values and below them the differences; shrunk only if wider than the text."""
+    names = [("variant", ""), ("$n$", ""), *(tuple(map(_tex, heading(c, summary.columns))) for c in columns)]
+    names += [("parameters, M", ""), ("kimg", "")] if last else []
     out = [
-        r"% needs \usepackage{booktabs,graphicx}",
-        r"\begin{table*}",
-        r"\centering",
-        rf"\caption{{{' '.join(_tex(sentence) for sentence in caption(summary))}}}",
-        rf"\label{{tab:{summary.suite}}}",
-        r"\resizebox{\textwidth}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * (len(names) + 3)}}}",
+        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
         r"\toprule",
-        " & ".join(["variant", "$n$", *names, "parameters, M", "kimg"]) + r" \\",
+        _tex_row([above for above, _ in names]),
+        _tex_row([rf"\footnotesize {protocol}" if protocol else "" for _, protocol in names]),
         r"\midrule",
     ]
     for line in summary.lines:
-        texts = [cell_text(line, column) for column in summary.columns]
-        cells = [_tex_stack(_tex(value), _tex(difference), bold) for value, difference, bold in texts]
-        end = [_tex(line.params_m or "–"), _tex(line.kimg or "–")]
-        out.append(" & ".join([_tex(line.variant.label), str(line.n or "--"), *cells, *end]) + r" \\")
-    return "\n".join([*out, r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]) + "\n"
+        texts = [cell_text(line, column) for column in columns]
+        values = [_tex(value) for value, _, _ in texts]
+        below = [_tex_below(difference, bold) for _, difference, bold in texts]
+        end = [_tex(line.params_m or "–"), _tex(line.kimg or "–")] if last else []
+        out.append(_tex_row([_tex(line.variant.label), str(line.n or "--"), *values, *end]))
+        if any(below):
+            out.append(_tex_row(["", "", *below, *[""] * len(end)]))
+        out.append(r"\addlinespace")
+    return "\n".join([*out[:-1], r"\bottomrule", r"\end{tabular}}"])
+
+
+def _tex_below(difference: str, bold: bool) -> str:
+    text = rf"\textbf{{{_tex(difference)}}}" if bold else _tex(difference)
+    return rf"\footnotesize {text}" if text else ""
+
+
+def _tex_row(cells: list[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 # --------------------------------------------------------------------------------------------------------------- CSV

@@ -42,8 +42,8 @@ def test_other_protocols_and_other_devices_never_share_a_column(make_row) -> Non
     assert [len(c.cells) for c in summary.lines] == [4]
     assert all(cell.value.n == 1 for cell in summary.lines[0].cells.values())
     names = [tables.heading(column, summary.columns) for column in summary.columns]
-    assert names[:2] == [("FD ↓", "scenes@1 aaaaaa"), ("FD ↓", "scenes@1 dddddd")]
-    assert names[2:] == [("latency, ms ↓", "CPU, batch 1"), ("latency, ms ↓", "GPU, batch 1")]
+    assert names[:2] == [("FD\u00a0↓", "scenes@1 aaaaaa"), ("FD\u00a0↓", "scenes@1 dddddd")]
+    assert names[2:] == [("latency, ms\u00a0↓", "CPU, batch 1"), ("latency, ms\u00a0↓", "GPU, batch 1")]
 
 
 def test_two_values_for_one_seed_are_refused(make_row) -> None:

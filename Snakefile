@@ -56,10 +56,11 @@ rule clip:
     params:
         data=PLAN.pretrain_data,
         images=PLAN.pretrain_images,
+        seed=PLAN.pretrain_seed,
         threads=PLAN.threads,
     shell:
         "OMP_NUM_THREADS={params.threads} python -m gigagan.pretrain_clip {params.data:q} --arch {wildcards.arch}"
-        " --images {params.images} --out $(dirname {output}) &> {log}"
+        " --images {params.images} --seed {params.seed} --out $(dirname {output}) &> {log}"
 
 
 # Held-out pictures: the reference of the Frechet distance, and others whose captions are everybody's prompts.
@@ -300,7 +301,7 @@ rule tables:
     params:
         out=f"{RESULTS}/tables",
         suite=PLAN.name,
-        code=registry.code("evaluation.tables", "evaluation.summary", "evaluation.stats"),
+        code=registry.code("evaluation.tables", "evaluation.summary", "evaluation.stats", "evaluation.records"),
     shell:
         "python -m evaluation.tables --suite {params.suite} --records {input.rows} --variants {input.variants}"
         " --out {params.out} &> {log}"
@@ -329,7 +330,7 @@ rule figures:
         out=f"{RESULTS}/figures",
         runs=f"runs/{PLAN.name}",
         suite=PLAN.name,
-        code=registry.code("evaluation.plots", "evaluation.summary", "evaluation.stats"),
+        code=registry.code("evaluation.plots", "evaluation.tables", "evaluation.summary", "evaluation.stats"),
     shell:
         "python -m evaluation.plots --suite {params.suite} --records {input.rows} --runs {params.runs}"
         " --variants {input.variants} --out {params.out} &> {log}"
@@ -349,7 +350,7 @@ rule report:
         figures=f"{RESULTS}/figures",
         gate=f"--gate {RESULTS}/gate.json" if PLAN.gate else "",
         suite=PLAN.name,
-        code=registry.code("evaluation.report", "evaluation.summary", "evaluation.tables", "evaluation.protocols"),
+        code=registry.code("evaluation.report", "evaluation.tables", "evaluation.summary", "evaluation.stats"),
     shell:
         "python -m evaluation.report --suite {params.suite} --records {input.rows} --figures {params.figures}"
         " --variants {input.variants} {params.gate} --out {output} &> {log}"
@@ -365,7 +366,7 @@ rule gate:
         f"{RESULTS}/gate.log",
     params:
         suite=PLAN.name,
-        code=registry.code("evaluation.regression", "evaluation.stats"),
+        code=registry.code("evaluation.regression", "evaluation.records"),
     shell:
         "python -m evaluation.regression --suite {params.suite} --records {input.rows} --expected {input.expected}"
         " --out {output} 2>&1 | tee {log}"

@@ -200,6 +200,10 @@ class Plan:
     def pretrain_images(self, wildcards: Any) -> int:
         return self.suite.pretrain[wildcards.arch]
 
+    def pretrain_seed(self, wildcards: Any) -> int:
+        """Another one for each: the judge shall not share the conditioner's blind spots."""
+        return 1 + sorted(self.suite.pretrain).index(wildcards.arch)
+
     def clips(self, arch: str) -> list[str]:
         """The file of a CLIP that the suite trains for itself; none where it uses a shipped or pretrained one."""
         return [f"runs/{self.name}/clip/{arch}/open_clip_model.safetensors"] if arch in self.suite.pretrain else []

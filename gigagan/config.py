@@ -243,8 +243,8 @@ def from_dict(values: dict[str, Any]) -> Config:
 NOT_IN_RECIPE = ("train.kimg", "train.micro_batch", "data.path", "data.annotations", "data.workers", "text.clip")
 
 
-def recipe_sha(config: Config, seed: int, contents: dict[str, str]) -> str:
-    """12 hex digits over everything that determines what is learned; checked when a run is resumed.
+def recipe_sha(config: Config, contents: dict[str, str]) -> str:
+    """12 hex digits over everything but the seed that determines what is learned; checked when a run is resumed.
 
     ``contents`` adds what the config only points at, e.g. the hash of the text encoder's weights.
     """
@@ -252,5 +252,5 @@ def recipe_sha(config: Config, seed: int, contents: dict[str, str]) -> str:
     for path in NOT_IN_RECIPE:
         section, name = path.split(".")
         del values[section][name]
-    recipe = {"version": RECIPE_VERSION, "seed": seed, "config": values, **contents}
+    recipe = {"version": RECIPE_VERSION, "config": values, **contents}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

@@ -45,8 +45,6 @@ ARCHITECTURES: dict[str, dict] = {
 """open_clip's ``model_cfg`` of both; its vocabulary takes most of a file (6.3 MB in fp16 at width 64)."""
 
 PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
-POOL = 64  # batches that are drawn at once, to find captions that resemble each other
-GROUP = 8  # captions that resemble each other, of which a batch has several groups
 MAX_LOGIT_SCALE = 100.0  # CLIP (Radford et al. 2021), Sec. 2.5
 
 
@@ -89,45 +87,15 @@ def batches(
     """Batches of images ``[size, 3, H, W]`` in [-1, 1] and captions, ``n_images`` in all, mirrored at random where the
     captions allow it; the data sets (one per resolution) take turns."""
     order = [_indices(len(dataset), rng) for dataset in datasets]
-    n_left = n_images // size
-    for turn in itertools.cycle(range(len(datasets))):
-        dataset = datasets[turn]
-        pool = [dataset[i] for i in itertools.islice(order[turn], min(POOL, n_left) * size)]
-        for chosen in alike([item.caption for item in pool], size, rng):
-            items = [pool[i] for i in chosen]
-            mirror = rng.random(size) < 0.5
-            pictures = [
-                item.image[:, ::-1] if mirrored and dataset.flippable(item.caption) else item.image
-                for item, mirrored in zip(items, mirror, strict=True)
-            ]
-            yield to_tensor(np.stack(pictures)), [item.caption for item in items]
-        n_left -= len(pool) // size
-        if n_left <= 0:
-            return
-
-
-def alike(captions: list[str], size: int, rng: np.random.Generator) -> np.ndarray:
-    """Split captions into batches, int ``[len(captions) // size, size]`` indices, made of groups that share words.
-
-    Among captions drawn at random, a colour or two tell one from all others, and shapes and places are learned late. In
-    a group most words are the same, other ones each time, and the rest must tell its captions apart.
-    """
-    places: dict[str, list[int]] = {}
-    for i, caption in enumerate(captions):
-        for word in dict.fromkeys(caption.split()):
-            places.setdefault(word, []).append(i)
-    left = np.ones(len(captions), bool)
-    groups = []
-    group = math.gcd(size, GROUP)
-    for _ in range(len(captions) // group):
-        anchor = captions[rng.choice(np.flatnonzero(left))]
-        shared = 1e-3 * rng.random(len(captions))  # decides between equals
-        for word in dict.fromkeys(anchor.split()):
-            shared[places[word]] += rng.random()
-        shared[~left] = -1
-        groups.append(np.argpartition(shared, -group)[-group:])
-        left[groups[-1]] = False
-    return rng.permutation(groups).reshape(-1, size)
+    for step in range(n_images // size):
+        turn = step % len(datasets)
+        items = [datasets[turn][i] for i in itertools.islice(order[turn], size)]
+        mirror = rng.random(size) < 0.5
+        pictures = [
+            item.image[:, ::-1] if mirrored and datasets[turn].flippable(item.caption) else item.image
+            for item, mirrored in zip(items, mirror, strict=True)
+        ]
+        yield to_tensor(np.stack(pictures)), [item.caption for item in items]
 
 
 def _indices(n: int, rng: np.random.Generator) -> Iterator[int]:
@@ -302,8 +270,9 @@ def main() -> None:
     datasets = [open_dataset(replace(config, resolution=r), "train") for r in args.resolution]
     architecture = ARCHITECTURES[args.arch]
     clip = Clip(architecture, PREPROCESS).to(args.device)
+    # open_clip starts the branches of a ResNet at zero, and so short a training hardly opens them.
     for name, parameter in clip.model.named_parameters():
-        if name.endswith("bn3.weight"):  # open_clip starts a ResNet's branches at zero; a short training never opens them
+        if name.endswith("bn3.weight"):
             torch.nn.init.ones_(parameter)
     train(clip, datasets, args.images, args.batch, args.lr, args.seed)
     save(clip, architecture, args.out)

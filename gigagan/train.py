@@ -60,11 +60,12 @@ def check_folder(folder: Path, about: dict[str, object]) -> None:
     path = folder / "config.json"
     if path.exists():
         there = json.loads(path.read_text(encoding="utf-8"))
-        if there.get("recipe_sha") != about["recipe_sha"]:
-            raise UserError(
-                f"{folder}: holds a run of another recipe ({there.get('recipe_sha')}, this one is "
-                f"{about['recipe_sha']}): give another --out, or delete the folder to start anew"
-            )
+        for key, what in (("recipe_sha", "recipe"), ("seed", "seed")):
+            if there.get(key) != about[key]:
+                raise UserError(
+                    f"{folder}: holds a run of another {what} ({there.get(key)}, this one is {about[key]}): "
+                    "give another --out, or delete the folder to start anew"
+                )
     write_json(path, about)
 
 
@@ -78,7 +79,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
     dataset = open_dataset(config.data, "train")
     held_out = open_dataset(config.data, "test")
     clip = Clip.load(config.text.clip).to(device)
-    recipe = recipe_sha(config, args.seed, {"clip": clip.sha})
+    recipe = recipe_sha(config, {"clip": clip.sha})
     if leader:
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
         check_folder(args.out, {"recipe_sha": recipe, "seed": args.seed, "config": to_dict(config)})
@@ -93,7 +94,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
             f"{name}_optimizer": next(p.optimizer for p in phases if p.network is n)
             for name, n in model.networks.items()
         },
-        recipe,
+        f"{recipe} seed {args.seed}",
     )
 
     def picture(path: Path) -> None:

@@ -1,0 +1,156 @@
+"""The discriminator: which predictions there are, and that levels and captions stay apart."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from gigagan.networks.conv import downsample
+from gigagan.networks.discriminator import Discriminator, Layer, image_pyramid
+from gigagan.networks.parameters import leaky_relu
+from gigagan.networks.text import TextTransformer
+
+
+def pyramid(n: int, resolution: int = 16, seed: int = 0) -> list[Tensor]:
+    """Levels that have nothing to do with each other."""
+    generator = torch.Generator().manual_seed(seed)
+    sides = [side for side in (32, 16, 8, 4) if side <= resolution]
+    return [torch.randn(n, 3, side, side, generator=generator) for side in sides]
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 32])
+def test_every_level_is_read_out_after_every_layer_behind_it(tiny, ready, captions, resolution):
+    d = ready(Discriminator(tiny(f"data.resolution={resolution}"), 16))
+    levels = {8: 2, 16: 3, 32: 4}[resolution]
+    (predictions,) = d(pyramid(2, resolution), [captions(2)])
+    wanted = {(i, j) for i, j in itertools.product(range(levels), range(1, levels + 1)) if i < j}
+    assert predictions.keys() == wanted
+    assert len(predictions) == levels * (levels + 1) // 2
+    for (_, j), logits in predictions.items():
+        side = 1 if j == levels else resolution >> j
+        assert logits.shape == (2, side, side)
+
+
+@pytest.mark.parametrize(
+    ("multi_scale", "wanted"),
+    [
+        ("input+output", {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}),
+        ("input", {(0, 3), (1, 3), (2, 3)}),
+        ("output", {(0, 1), (0, 2), (0, 3)}),
+        ("none", {(0, 3)}),
+    ],
+)
+def test_predictions_of_each_mode(tiny, ready, captions, multi_scale, wanted):
+    full = ready(Discriminator(tiny(), 16))
+    d = Discriminator(tiny(f"discriminator.multi_scale={multi_scale}"), 16)
+    d.load_state_dict({name: value for name, value in full.state_dict().items() if name in d.state_dict()})
+    (all_predictions,) = full(pyramid(2), [captions(2)])
+    (predictions,) = d(pyramid(2), [captions(2)])
+    assert predictions.keys() == wanted
+    for key in wanted:
+        torch.testing.assert_close(predictions[key], all_predictions[key], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_levels_are_independent(tiny, ready, captions):
+    d = ready(Discriminator(tiny(), 16))
+    images, text = pyramid(2), captions(2)
+    (before,) = d(images, [text])
+    for i, changed in enumerate(pyramid(2, seed=1)):
+        (after,) = d([*images[:i], changed, *images[i + 1 :]], [text])
+        for key in before:
+            same = torch.allclose(before[key], after[key], rtol=1e-4, atol=1e-5)
+            assert same == (key[0] != i), f"level {i} changed, prediction {key}"
+
+
+@torch.no_grad()
+def test_a_prediction_is_phi_from_i_to_j_then_its_predictor(tiny, ready, captions):
+    """Every D_ij on its own, without the batch that all levels share."""
+    d = ready(Discriminator(tiny(), 16))
+    images, text = pyramid(2), captions(2)
+    (predictions,) = d(images, [text])
+    t = d.text(text).total
+    for (i, j), logits in predictions.items():
+        x = leaky_relu(d.from_rgb[str(i)](images[i]))
+        for layer in d.layers[i:j]:
+            x = layer(x)
+        y = x
+        predictor = d.predictors[str(j)]
+        for layer in predictor.layers[:-1]:
+            y = leaky_relu(layer(y, t))
+        wanted = predictor.layers[-1](y, t) + predictor.unconditional(x)
+        torch.testing.assert_close(logits, wanted[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_text_enters_the_predictors_only_and_the_trunk_runs_once(tiny, ready, captions):
+    d = ready(Discriminator(tiny(), 16))
+    images = pyramid(2)
+    calls: list[str] = []
+    features: list[Tensor] = []
+    for layer in d.layers:
+        layer.register_forward_hook(lambda _module, _args, y: (calls.append("layer"), features.append(y))[0] and None)
+    d.text.register_forward_hook(lambda *_: calls.append("text"))
+    first, second, third = captions(2), captions(2, seed=1), captions(2, seed=2)
+    several = d(images, [first, second, third])
+    assert calls.count("layer") == len(d.layers)
+    assert calls.count("text") == 3
+
+    before = features[: len(d.layers)]
+    for text, predictions in zip((first, second, third), several, strict=True):
+        features.clear()
+        (alone,) = d(images, [text])
+        assert all(torch.equal(a, b) for a, b in zip(features, before, strict=True))
+        assert all(torch.equal(alone[key], predictions[key]) for key in alone)
+    assert all((several[0][key] - several[1][key]).abs().min() > 1e-4 for key in several[0])
+
+
+@torch.no_grad()
+def test_the_unconditional_term_is_there(tiny, ready, captions):
+    """With psi's last layer at zero, what is left does not see the caption."""
+    d = ready(Discriminator(tiny(), 16))
+    for predictor in d.predictors.values():
+        predictor.layers[-1].bank.zero_()
+        predictor.layers[-1].bias.zero_()
+    one, other = d(pyramid(2), [captions(2), captions(2, seed=1)])
+    assert all(torch.equal(one[key], other[key]) and one[key].std() > 0 for key in one)
+
+
+@torch.no_grad()
+def test_groups_of_pictures_share_their_captions(tiny, ready, captions):
+    """Real and generated pictures in one batch: each caption goes to its picture of either group."""
+    d = ready(Discriminator(tiny(), 16))
+    real, fake, text = pyramid(2), pyramid(2, seed=1), captions(2)
+    (both,) = d([torch.cat(level) for level in zip(real, fake, strict=True)], [text])
+    for group, images in ((slice(0, 2), real), (slice(2, 4), fake)):
+        (alone,) = d(images, [text])
+        for key in alone:
+            torch.testing.assert_close(both[key][group], alone[key], rtol=1e-4, atol=1e-5)
+
+
+def test_levels_of_real_images_are_means_of_2_x_2_pixels():
+    images = torch.randn(2, 3, 16, 16)
+    levels = image_pyramid(images, 3)
+    assert [level.shape[-1] for level in levels] == [16, 8, 4]
+    assert torch.equal(levels[0], images)
+    torch.testing.assert_close(levels[2], downsample(downsample(images)))
+    torch.testing.assert_close(levels[2][0, 0, 0, 0], images[0, 0, :4, :4].mean())
+
+
+def test_generator_and_discriminator_have_a_text_transformer_each(tiny):
+    d = Discriminator(tiny("text.depth=3"), 16)
+    assert isinstance(d.text, TextTransformer)
+    assert len(d.text.layers) == 3
+
+
+@torch.no_grad()
+def test_features_keep_their_size_through_the_first_network(tiny, ready):
+    layer = ready(Layer(tiny("attention.kinds=none"), 16), disturbed=0.0)
+    torch.manual_seed(0)
+    x = torch.randn(16, 8, 16, 16)
+    y = layer(x)
+    assert y.shape == (16, 16, 8, 8)
+    assert 0.6 < y.square().mean().sqrt().item() < 1.6

@@ -1,0 +1,128 @@
+"""The generator: its pyramid, and what a picture depends on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from gigagan.networks.conv import upsample
+from gigagan.networks.generator import Generator, Mapping, SynthesisBlock
+from gigagan.networks.parameters import leaky_relu
+
+
+def inputs(generator: Generator, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(n, generator.z_dim, generator=rng), torch.randn(n, generator.noise_dim, generator=rng)
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 32])
+def test_the_pyramid_goes_from_the_output_down_to_4_px(tiny, ready, captions, resolution):
+    generator = ready(Generator(tiny(f"data.resolution={resolution}"), 16))
+    z, noise = inputs(generator, 2)
+    pyramid = generator(z, captions(2), noise)
+    assert [tuple(level.shape) for level in pyramid] == [(2, 3, r, r) for r in (32, 16, 8, 4) if r <= resolution]
+
+
+def test_every_level_of_the_image_is_the_one_below_enlarged_plus_its_to_rgb(tiny, ready, captions):
+    generator = ready(Generator(tiny(), 16))
+    added: list[Tensor] = []
+    for level in generator.levels:
+        level.to_rgb.register_forward_hook(lambda _module, _args, rgb: added.append(rgb))
+    z, noise = inputs(generator, 2)
+    pyramid = generator(z, captions(2), noise)
+    image = added[0]
+    torch.testing.assert_close(pyramid[-1], image)
+    for rgb, level in zip(added[1:], pyramid[-2::-1], strict=True):
+        image = upsample(image) + rgb
+        torch.testing.assert_close(level, image)
+
+
+def test_noise_dim_is_one_value_per_pixel_and_convolution(tiny):
+    generator = Generator(tiny("generator.blocks=1,2,3"), 16)
+    assert generator.noise_dim == 2 * 1 * 16 + 2 * 2 * 64 + 2 * 3 * 256
+
+
+def test_noise_counts_for_nothing_at_first_and_for_every_layer_later(tiny, ready, captions):
+    generator = ready(Generator(tiny(), 16), disturbed=0.0)
+    z, noise = inputs(generator, 1)
+    first = generator(z, captions(1), noise)[0]
+    assert torch.equal(generator(z, captions(1), -noise)[0], first)
+    generator = ready(Generator(tiny(), 16))
+    start = 0
+    with torch.no_grad():
+        first = generator(z, captions(1), noise)[0]
+        for size in (16, 16, 64, 64, 64, 64, 256, 256):
+            changed = noise.clone()
+            changed[:, start : start + size] *= -1
+            assert not torch.equal(generator(z, captions(1), changed)[0], first)
+            start += size
+    assert start == generator.noise_dim
+
+
+@torch.no_grad()
+def test_a_picture_depends_on_its_own_inputs_alone(tiny, ready, captions):
+    generator = ready(Generator(tiny(), 16))
+    z, noise = inputs(generator, 3)
+    text = captions(3)
+    images = generator(z, text, noise)[0]
+    for k in range(3):
+        alone = generator(z[k : k + 1], text[k : k + 1], noise[k : k + 1])[0]
+        torch.testing.assert_close(images[k : k + 1], alone, rtol=0, atol=1e-5)
+    others = captions(3, seed=1)
+    z2, noise2 = inputs(generator, 3, seed=1)
+    for changed in ((z2, text, noise), (z, others, noise), (z, text, noise2)):
+        assert (generator(*changed)[0] - images).abs().amax((1, 2, 3)).min() > 1e-4
+
+
+@torch.no_grad()
+def test_the_style_is_made_of_z_and_the_global_text_alone(tiny, ready, captions):
+    generator = ready(Generator(tiny("text.depth=0"), 16))
+    z, noise = inputs(generator, 1)
+    text = captions(1)
+    elsewhere = text._replace(tokens=text.tokens.clone())
+    elsewhere.tokens[0, (int(text.end[0]) + 1) % 6] *= -1
+    w, parts = generator.style(z, text)
+    assert torch.equal(generator.style(z, elsewhere)[0], w)
+    # ... yet the picture reads the other tokens too, by cross-attention, unless that is switched off.
+    image = generator.synthesise(w, parts, noise)[0]
+    assert (generator(z, elsewhere, noise)[0] - image).abs().max() > 1e-5
+    without = ready(Generator(tiny("text.depth=0", "attention.kinds=self"), 16))
+    assert torch.equal(without(z, elsewhere, noise)[0], without(z, text, noise)[0])
+
+
+def test_mapping_concatenates_z_and_text(ready):
+    mapping = ready(Mapping(4, 6, 8, 2, 0.01))
+    z, text = torch.randn(3, 4), torch.randn(3, 6)
+    x = torch.cat([z, text], dim=1)
+    for layer in mapping.layers:
+        x = leaky_relu(layer(x))
+    torch.testing.assert_close(mapping(z, text), x)
+    assert [layer.weight.shape for layer in mapping.layers] == [(8, 10), (8, 8)]
+
+
+def test_further_blocks_of_a_resolution_are_residual(ready):
+    w = torch.randn(2, 5)
+    noises = [torch.randn(2, 1, 4, 4) for _ in range(2)]
+    x = torch.randn(2, 6, 4, 4)
+    plain = ready(SynthesisBlock(6, 6, 5, 2, first=True, gain=0.4))
+    residual = ready(SynthesisBlock(6, 6, 5, 2, first=False, gain=0.4))
+    torch.testing.assert_close(residual(x, w, noises), x + 0.4 * plain(x, w, noises))
+
+
+def test_depths_per_resolution(tiny):
+    generator = Generator(
+        tiny(
+            "generator.blocks=1,2,3",
+            "generator.kernels=1,2,4",
+            "generator.attention_resolutions=8,16",
+            "generator.attention_depth=2,1",
+        ),
+        16,
+    )
+    assert [len(level.blocks) for level in generator.levels] == [1, 2, 3]
+    assert [len(level.attention) for level in generator.levels] == [0, 2, 1]
+    banks = [{len(conv.conv.bank) for block in level.blocks for conv in block.convs} for level in generator.levels]
+    assert banks == [{1}, {2}, {4}]
+    assert {len(level.to_rgb.bank) for level in generator.levels} == {1}
+    assert not any(level.to_rgb.demodulate for level in generator.levels)

@@ -21,11 +21,14 @@ KEEP = 2  # the newest and, in case it is lost, the one before
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, object]) -> None:
-    """Write tensors and a JSON header, whole."""
+    """Write tensors and a JSON header, whole. Raises UserError where they cannot be written (a full disk)."""
     # A copy, because safetensors refuses memory that is shared or not contiguous (channels-last kernels).
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    with written_whole(path) as temporary:
-        save_file(plain, temporary, metadata={"about": json.dumps(about)})
+    try:
+        with written_whole(path) as temporary:
+            save_file(plain, temporary, metadata={"about": json.dumps(about)})
+    except SafetensorError as e:  # what it makes of a full disk
+        raise UserError(f"{path}: cannot be written ({e}): free some space and type the same command again") from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -1,0 +1,132 @@
+"""The workflow as a user runs it: on a copy of the project, with a suite of seconds."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SUITE = """
+tiny:
+  about: two variants for two steps
+  variants: [gigagan, no_attention]
+  seeds: [0]
+  protocols: [tiny@1]
+  judge: evaluation/weights/scenes-judge
+  samples: 40
+  reference: 60
+  snapshots: 1
+  overrides: [*model, *scenes16, train.kimg=0.032]
+"""
+PROTOCOL = """
+  tiny@1:
+    <<: *scenes
+    title: Scenes, too few
+    images: 40
+    reference: 60
+"""
+
+
+def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
+
+
+def jobs(folder: Path, *words: str) -> dict[str, int]:
+    """Rule -> number of jobs that a dry run announces."""
+    done = snakemake(folder, "--dry-run", "--config", "suite=tiny", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", done.stdout + done.stderr, re.M | re.S)
+    return {name: int(n) for name, n in re.findall(r"^(\S+) +(\d+)$", table[1], re.M)} if table else {}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of what git tracks, with the suite ``tiny``, run to its end."""
+    folder = tmp_path_factory.mktemp("project")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "results/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    with (folder / "ablations/suites.yaml").open("a") as f:
+        f.write(SUITE)
+    edit(folder / "evaluation/protocols.yaml", "\n  scenes-blind@1:", f"{PROTOCOL}\n  scenes-blind@1:")
+    done = snakemake(folder, "--cores", "2", "--config", "suite=tiny")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("suite", ["smoke", "demo", "demo_long"])
+def test_every_suite_of_drawn_scenes_plans(suite):
+    done = snakemake(ROOT, "--dry-run", "--forceall", "--quiet", "all", "--config", f"suite={suite}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_photos_plan_with_their_clips(tmp_path):
+    done = snakemake(ROOT, "--dry-run", "--forceall", "--config", "suite=photos", f"shards={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^clip +2$", done.stdout + done.stderr, re.M)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["suite=dmeo"], "unknown suite 'dmeo' (did you mean 'demo'?)"),
+        (["suite=photos"], "needs shards"),
+        (["suite=photos", "shards=no/such/folder"], "no/such/folder: no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_work(words, said):
+    done = snakemake(ROOT, "--dry-run", "--config", *words)
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_lint_is_clean():
+    done = snakemake(ROOT, "--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_makes_tables_pictures_and_report(project):
+    for name in ("tables/ablation.md", "tables/ablation.tex", "figures/grid.png", "figures/bars.svg", "report.html"):
+        assert (project / "results/tiny" / name).stat().st_size > 500
+    table = (project / "results/tiny/tables/ablation.md").read_text()
+    assert all(label in table for label in ("GigaGAN", "no attention", "real", "untrained"))
+
+
+def test_a_second_run_does_nothing(project):
+    assert jobs(project) == {}
+
+
+def test_editing_a_metric_scores_again_without_training(project):
+    path = project / "evaluation/metrics/frechet.py"
+    text = path.read_text()
+    try:
+        path.write_text(text + "\n# another line\n")
+        found = jobs(project)
+    finally:
+        path.write_text(text)
+    assert found["score"] == 2
+    assert not {"train", "sample", "features"} & found.keys()
+
+
+def test_editing_a_variant_reruns_it_alone(project):
+    path = project / "ablations/variants.yaml"
+    text = path.read_text()
+    try:
+        edit(path, "overrides: [attention.kinds=none]", "overrides: [attention.kinds=mlp]")
+        found = jobs(project)
+    finally:
+        path.write_text(text)
+    assert found["train"] == found["sample"] == found["score"] == 1

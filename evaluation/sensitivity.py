@@ -3,9 +3,9 @@
     python -m evaluation.sensitivity --real real.zip --reference-features reference.safetensors \\
         --judge evaluation/weights/scenes-judge --out results/records/sensitivity_scenes
 
-The inputs are a suite's own (runs/demo/real.zip, runs/demo/reference.safetensors), or come from evaluation.reference and
-evaluation.features. Writes a Markdown and a CSV table. Each Fréchet distance stands beside its ratio to the floor, the distance of the
-undisturbed images: 1 means that the extractor does not see the disturbance at all.
+The inputs are a suite's own (runs/demo/real.zip, runs/demo/reference.safetensors), or come from evaluation.reference
+and evaluation.features. Writes a Markdown and a CSV table. Each Fréchet distance stands beside its ratio to the floor,
+the distance of the undisturbed images: 1 means that the extractor does not see the disturbance at all.
 """
 
 from __future__ import annotations

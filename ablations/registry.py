@@ -238,9 +238,11 @@ def _device() -> str:
 
 # --- cost ------------------------------------------------------------------------------------------------------------
 
-# Sustained training rate in GFLOP/s and memory of one device. The first was measured with this code on one core of a
-# Xeon (Sapphire Rapids), fp32; the other is a planning figure for an A100 at a third of its TF32 peak.
-RATES = {"cpu": 35.0, "gpu": 50_000.0}
+# Sustained training rate in GFLOP/s. The first was measured with this code, demo's gigagan on one core of a Xeon
+# (Sapphire Rapids) in fp32: 70 images/s. The other is for planning: an A100 at a third of its TF32 peak.
+RATES = {"cpu": 44.0, "gpu": 50_000.0}
+# A process with torch and open_clip in GB, and what activations take for each GFLOP of a micro-batch (measured there).
+PROCESS_GB, ACTIVATION_GB = 0.8, 0.02
 # Forward passes that one image costs in training: G once without and once with gradients (3), D on real and generated
 # images and again for G, each with gradients.
 G_PASSES, D_PASSES = 4.0, 9.0
@@ -278,9 +280,9 @@ def cost(name: str, device: str) -> str:
         hours = config.train.kimg * 1000 * per_image / RATES[device] / 3600
         # Two checkpoints with two Adam moments for G and D each, G's average, snapshots and weights, in fp32.
         disk = 4 * (2 * (4 * g_size + 3 * d_size) + (of.snapshots + 2) * g_size)
-        # Weights, gradients, moments; activations at about 60 bytes a FLOP-weighted pixel would be a guess: a share of
-        # the measured 1.1 GB that a process of torch takes anyway stands for small suites.
-        memory = max(memory, 1.1 + 4e-3 * (5 * g_size + 4 * d_size) + 2e-2 * per_image * config.train.batch)
+        held = 4e-3 * (5 * g_size + 4 * d_size)  # GB: weights, gradients, two moments, and G's average
+        at_once = config.train.micro_batch or config.train.batch
+        memory = max(memory, PROCESS_GB + held + ACTIVATION_GB * per_image * at_once)
         runs = len(of.seeds)
         total_hours, total_disk = total_hours + hours * runs, total_disk + disk * runs
         lines.append(

@@ -15,7 +15,10 @@ class RunLog:
     def __init__(self, folder: Path, images: int, tensorboard: bool) -> None:
         self.path = folder / "train.jsonl"
         if self.path.exists():
-            write_jsonl(self.path, [row for row in read_jsonl(self.path) if row["images"] <= images])
+            # A line without its end was cut short by a full disk.
+            whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
+            rows = [json.loads(line) for line in whole.splitlines()]
+            write_jsonl(self.path, [row for row in rows if row["images"] <= images])
         self.board = None
         if tensorboard:
             try:

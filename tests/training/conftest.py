@@ -1,11 +1,12 @@
-"""A tiny GigaGAN with its first batch of scenes."""
+"""A tiny GigaGAN with its first batch of scenes, and its training loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-import torch
+from first_step import CPU, disturbed_model, make_trainer
 from torch import Tensor
 
 from gigagan.clip import Clip
@@ -13,26 +14,19 @@ from gigagan.config import Config
 from gigagan.data import open_dataset
 from gigagan.training.batches import Batch, Batches
 from gigagan.training.phases import GigaGAN
-
-CPU = torch.device("cpu")
+from gigagan.training.trainer import Trainer
 
 
 @pytest.fixture
 def first_batch(clip: Clip) -> Callable[[Config], tuple[Batch, Tensor]]:
-    return lambda config, seed=0: next(Batches(open_dataset(config.data, "train"), clip, config, seed, CPU).start(0))
+    return lambda config: next(Batches(open_dataset(config.data, "train"), clip, config, 0, CPU).start(0))
 
 
 @pytest.fixture
 def gigagan(clip: Clip) -> Callable[[Config], GigaGAN]:
-    """``gigagan(config)``, with its weights disturbed a little, so that nothing is switched off by a zero."""
+    return lambda config: disturbed_model(config, clip)
 
-    def make(config: Config, disturbed: float = 0.1) -> GigaGAN:
-        model = GigaGAN(config, clip, 0, CPU)
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for network in model.networks.values():
-                for parameter in network.parameters():
-                    parameter.add_(disturbed * torch.randn(parameter.shape, generator=generator))
-        return model
 
-    return make
+@pytest.fixture
+def trainer(tmp_path: Path) -> Callable[[Config, GigaGAN], Trainer]:
+    return lambda config, model: make_trainer(config, model, tmp_path)

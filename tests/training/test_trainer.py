@@ -1,0 +1,99 @@
+"""The parts that the training loop is made of: the average, the log, when something is due, gradients left out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from first_step import gradients
+from torch import nn
+
+from gigagan.config import TrainConfig
+from gigagan.training.ema import EMA
+from gigagan.training.phases import optimizer
+from gigagan.training.runlog import RunLog
+
+
+def one(value: float) -> nn.Module:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(module.weight, value)
+    return module
+
+
+def test_the_average_halves_its_distance_every_half_life():
+    network = one(0.0)
+    ema = EMA(network, TrainConfig(ema_kimg=0.1, ema_rampup=0.0))
+    nn.init.constant_(network.weight, 1.0)
+    for step in range(1, 11):
+        ema.update(network, step * 20, 20)
+        assert ema.network.weight.item() == pytest.approx(1 - 0.5 ** (step * 20 / 100))
+    assert not ema.network.weight.requires_grad
+    assert network.weight.item() == 1.0
+
+
+def test_the_half_life_is_at_most_a_share_of_the_images_seen():
+    network = one(0.0)
+    ema = EMA(network, TrainConfig(ema_kimg=1.0, ema_rampup=0.1))
+    nn.init.constant_(network.weight, 1.0)
+    ema.update(network, 200, 20)  # half-life 20
+    assert ema.network.weight.item() == pytest.approx(0.5)
+    ema.update(network, 10**6, 1000)  # half-life 1000
+    assert ema.network.weight.item() == pytest.approx(0.75)
+
+
+def test_attention_has_a_decay_of_its_own(tiny, gigagan):
+    config = tiny("train.weight_decay=0.001", "train.weight_decay_attention=0.5")
+    for network in gigagan(config).networks.values():
+        names = {id(p): name for name, p in network.named_parameters()}
+        made = optimizer(network, config, lr=0.1)
+        decays = {names[id(p)]: group["weight_decay"] for group in made.param_groups for p in group["params"]}
+        assert decays.keys() == set(names.values())
+        assert {decay for name, decay in decays.items() if ".attention." in name} == {0.5}
+        assert {decay for name, decay in decays.items() if ".attention." not in name} == {0.001}
+        assert all(group["lr"] == 0.1 and group["betas"] == (0.0, 0.99) for group in made.param_groups)
+
+
+def test_a_resumed_log_drops_what_lies_beyond_the_checkpoint_and_a_line_that_was_cut(tmp_path):
+    log = RunLog(tmp_path, 0, tensorboard=False)
+    for images in (100, 200, 300):
+        log.write(images, {"loss": images / 7, "seconds": images / 10})
+    assert log.seconds() == 30
+    with log.path.open("a") as f:
+        f.write('{"images": 400, "lo')  # the disk was full
+    log = RunLog(tmp_path, 200, tensorboard=False)
+    assert log.seconds() == 20
+    log.write(300, {"loss": 1.0, "seconds": 35.0})
+    rows = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [row["images"] for row in rows] == [100, 200, 300]
+    assert rows[-1]["loss"] == 1.0
+
+
+def test_only_the_network_of_a_phase_gets_gradients(tiny, gigagan, first_batch, trainer):
+    config = tiny()
+    model = gigagan(config)
+    batch, embeddings = first_batch(config)
+    loop = trainer(config, model)
+    for phase in loop.phases:
+        other = next(network for network in model.networks.values() if network is not phase.network)
+        before = [p.detach().clone() for p in other.parameters()]
+        changing = [p.detach().clone() for p in phase.network.parameters()]
+        other.zero_grad()
+        loop._update(phase, batch, embeddings)
+        assert all(p.grad is None for p in other.parameters())
+        assert all(torch.equal(a, b) for a, b in zip(before, other.parameters(), strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(changing, phase.network.parameters(), strict=True))
+        assert all(p.requires_grad for network in model.networks.values() for p in network.parameters())
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, clip, tmp_path, size):
+    whole, accumulated = (
+        gradients(tiny(f"train.micro_batch={n}", "loss.generator_matching_weight=1"), clip, tmp_path) for n in (0, size)
+    )
+    assert whole.keys() == {"discriminator", "r1", "generator"}
+    for phase, wanted in whole.items():
+        assert accumulated[phase].keys() == wanted.keys()
+        largest = max(float(gradient.abs().max()) for gradient in wanted.values())
+        for name, gradient in wanted.items():
+            torch.testing.assert_close(accumulated[phase][name], gradient, rtol=1e-4, atol=1e-6 * largest)

@@ -266,7 +266,7 @@ rule speed:
         threads=PLAN.threads,
         code=registry.code("evaluation.speed", "gigagan.sampling", "gigagan.networks"),
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m evaluation.speed --suite {params.suite} --device {params.device}"
+        "python -m evaluation.speed --suite {params.suite} --device {params.device} --threads {params.threads}"
         " --runs {params.runs} --out {output} &> {log}"
 
 

@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--suite", required=True)
     parser.add_argument("--protocol", default="speed@1")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, required=True, help="rows (JSON lines)")
     args = parser.parse_args()
     protocol = protocols.load_speed(args.protocol)
@@ -136,7 +137,8 @@ def main() -> None:
 
     from gigagan import provenance, sampling
 
-    machine = provenance.collect(args.device, torch.get_num_threads())
+    torch.set_num_threads(args.threads)
+    machine = provenance.collect(args.device, args.threads)
     samplers = {run: sampling.load(run, args.device) for run in args.runs}
     records.write(args.out, measure(samplers, args.suite, protocol, {name: machine[name] for name in runs.MACHINE}))
 

@@ -115,13 +115,12 @@ rule sample:
     resources:
         gpu=PLAN.gpu,
     params:
-        run=RUN,
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code("gigagan.sample", "gigagan.sampling", "gigagan.latents"),
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run {params.run} --prompts {input.prompts}"
-        " --device {params.device} --out {output} &> {log}"
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run $(dirname {input.weights})"
+        " --prompts {input.prompts} --device {params.device} --out {output} &> {log}"
 
 
 # The ceiling of every table: what the full model draws before it has learned anything.
@@ -136,13 +135,12 @@ rule untrained:
     resources:
         gpu=PLAN.gpu,
     params:
-        run=PLAN.first,
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code("gigagan.sample", "gigagan.sampling", "gigagan.latents"),
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run {params.run} --snapshot 0"
-        " --prompts {input.prompts} --device {params.device} --out {output} &> {log}"
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run $(dirname {input.weights})"
+        " --snapshot 0 --prompts {input.prompts} --device {params.device} --out {output} &> {log}"
 
 
 # Features are kept, so that a new metric needs neither training nor sampling.
@@ -237,14 +235,13 @@ rule curve:
     resources:
         gpu=PLAN.gpu,
     params:
-        run=RUN,
         judge=PLAN.suite.judge,
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code("evaluation.curve", "evaluation.features", "evaluation.metrics"),
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m evaluation.curve --run {params.run} --real {input.prompts}"
-        " --reference-features {input.reference} --judge {params.judge} --device {params.device}"
+        "OMP_NUM_THREADS={params.threads} python -m evaluation.curve --run $(dirname {input.weights})"
+        " --real {input.prompts} --reference-features {input.reference} --judge {params.judge} --device {params.device}"
         " --out {output} &> {log}"
 
 
@@ -299,19 +296,18 @@ rule tables:
     log:
         f"runs/{PLAN.name}/tables.log",
     params:
-        out=f"{RESULTS}/tables",
         suite=PLAN.name,
         code=registry.code("evaluation.tables", "evaluation.summary", "evaluation.stats", "evaluation.records"),
     shell:
         "python -m evaluation.tables --suite {params.suite} --records {input.rows} --variants {input.variants}"
-        " --out {params.out} &> {log}"
+        " --out $(dirname {output} | uniq) &> {log}"
 
 
 rule figures:
     input:
         PLAN.of_runs("progress.jsonl"),
         PLAN.of_runs("samples.zip"),
-        rules.reference.output.real,
+        real=rules.reference.output.real,
         rows=rules.collect.output,
         variants=VARIANTS,
     output:
@@ -327,19 +323,17 @@ rule figures:
     log:
         f"runs/{PLAN.name}/figures.log",
     params:
-        out=f"{RESULTS}/figures",
-        runs=f"runs/{PLAN.name}",
         suite=PLAN.name,
         code=registry.code("evaluation.plots", "evaluation.tables", "evaluation.summary", "evaluation.stats"),
     shell:
-        "python -m evaluation.plots --suite {params.suite} --records {input.rows} --runs {params.runs}"
-        " --variants {input.variants} --out {params.out} &> {log}"
+        "python -m evaluation.plots --suite {params.suite} --records {input.rows}"
+        " --runs $(dirname {input.real}) --variants {input.variants} --out $(dirname {output} | uniq) &> {log}"
 
 
 rule report:
     input:
-        rules.figures.output,
         PLAN.gate,
+        figures=rules.figures.output,
         rows=rules.collect.output,
         variants=VARIANTS,
     output:
@@ -347,13 +341,12 @@ rule report:
     log:
         f"runs/{PLAN.name}/report.log",
     params:
-        figures=f"{RESULTS}/figures",
         gate=f"--gate {RESULTS}/gate.json" if PLAN.gate else "",
         suite=PLAN.name,
         code=registry.code("evaluation.report", "evaluation.tables", "evaluation.summary", "evaluation.stats"),
     shell:
-        "python -m evaluation.report --suite {params.suite} --records {input.rows} --figures {params.figures}"
-        " --variants {input.variants} {params.gate} --out {output} &> {log}"
+        "python -m evaluation.report --suite {params.suite} --records {input.rows} "
+        " --figures $(dirname {input.figures} | uniq) --variants {input.variants} {params.gate} --out {output} &> {log}"
 
 
 rule gate:

@@ -62,7 +62,8 @@ def main() -> None:
     suites = sorted(path.stem for path in args.records.glob("*.jsonl"))
     if SHOWN not in suites:
         raise UserError(f"{args.records}: no {SHOWN}.jsonl there; take its rows in with evaluation.records add")
-    block = f"{pictures(args.gallery, SHOWN, 'results/gallery', ('grid',))}\n{table(args.records, SHOWN, args.variants)}"
+    shown = pictures(args.gallery, SHOWN, "results/gallery", ("grid",))
+    block = f"{shown}\n{table(args.records, SHOWN, args.variants)}"
     files.write_text("README.md", front(Path("README.md").read_text(encoding="utf-8"), block))
     parts = ["# Results\n\nMade by `python -m evaluation.readme` from `records/`, the committed rows; do not edit.\n"]
     for suite in suites:

@@ -70,7 +70,7 @@ def read_config(run: Path) -> Config:
         return from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
     except FileNotFoundError:
         raise UserError(f"{run}: no run folder (it has no config.json)") from None
-    except (json.JSONDecodeError, KeyError, AttributeError) as e:
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path}: not a run's config ({e!r})") from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,12 @@ def arguments() -> argparse.Namespace:
 
 
 def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> None:
-    """uint8 [N, H, W, 3] as one PNG, ``zoom`` times enlarged without smoothing."""
-    rows = len(images) // columns
-    h, w = images.shape[1:3]
-    sheet = images[: rows * columns].reshape(rows, columns, h, w, 3).swapaxes(1, 2).reshape(rows * h, columns * w, 3)
+    """uint8 [N, H, W, 3] as one PNG, ``zoom`` times enlarged without smoothing; places left over are white."""
+    n, h, w = images.shape[:3]
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
+    images = np.concatenate([images, np.full((rows * columns - n, h, w, 3), 255, np.uint8)])
+    sheet = images.reshape(rows, columns, h, w, 3).swapaxes(1, 2).reshape(rows * h, columns * w, 3)
     with written_whole(path) as temporary:
         Image.fromarray(sheet.repeat(zoom, 0).repeat(zoom, 1)).save(temporary)
 

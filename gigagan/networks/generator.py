@@ -93,7 +93,7 @@ class Level(nn.Module):
         self.n_noises = 2 * len(self.blocks)
 
     def forward(self, x: Tensor, style: Tensor, text: Text, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, n_in, r, r], noise [B, n_noises * r * r] -> features [B, n_out, r, r], this level's share of the image"""
+        """x [B, n_in, r, r], noise [B, n_noises * r * r] -> features [B, n_out, r, r], this level's image"""
         noises = list(noise.view(len(x), self.n_noises, 1, self.resolution, self.resolution).unbind(1))
         for i, block in enumerate(self.blocks):
             x = block(x, style, noises[2 * i : 2 * i + 2])

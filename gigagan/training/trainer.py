@@ -23,7 +23,7 @@ from gigagan.training.ema import EMA
 from gigagan.training.phases import Phase
 from gigagan.training.runlog import RunLog
 
-# A step without a finite gradient is left out; this many of them in a row end the run.
+# A step without a finite gradient is left out; this many of them in a row, in one phase, end the run.
 PATIENCE = 3
 
 
@@ -59,7 +59,7 @@ class Trainer:
         self.log = RunLog(folder, self.images, tensorboard) if self.leader else None
         self.seconds_before = self.log.seconds() if self.log else 0.0
         self.non_finite = 0
-        self.in_a_row = 0
+        self.in_a_row: dict[str, int] = defaultdict(int)
 
     def run(self) -> float:
         """Train up to the budget; returns the seconds that training took over all sittings.
@@ -137,21 +137,21 @@ class Trainer:
 
     def _finite(self, phase: Phase, norm: Tensor, terms: dict[str, Tensor]) -> bool:
         if math.isfinite(float(norm)):
-            self.in_a_row = 0
+            self.in_a_row[phase.name] = 0
             return True
         self.non_finite += 1
-        self.in_a_row += 1
+        self.in_a_row[phase.name] += 1
         shown = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
         if self.leader:
             print(
                 f"step left out: {phase.name} has no finite gradient at {self.images} images ({shown})", file=sys.stderr
             )
-        if self.in_a_row >= PATIENCE:
+        if self.in_a_row[phase.name] >= PATIENCE:
             kept = self.checkpoints.files()
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
             raise UserError(
-                f"training diverged: {self.in_a_row} updates in a row without a finite gradient, the last in phase "
-                f"{phase.name} at {self.images} images ({shown}); {last}; "
+                f"training diverged: {PATIENCE} updates of phase {phase.name} in a row without a finite gradient, "
+                f"the last at {self.images} images ({shown}); {last}; "
                 "try a lower learning rate or a higher loss.r1_weight"
             )
         return False

@@ -160,16 +160,20 @@ class Plan:
     def __init__(self, config: dict[str, Any]) -> None:
         self.suite = suite(str(config["suite"]))
         self.name = self.suite.name
-        self.variants, self.seeds = list(self.suite.variants), list(self.suite.seeds)
+        self.variants = [v for v in str(config.get("variants", "")).split(",") if v] or list(self.suite.variants)
+        self.seeds = _seeds(str(config.get("seeds", ""))) or list(self.suite.seeds)
+        for variant in self.variants:
+            parse_overrides(recipe(self.suite, variant))
         folders = {key: str(config.get(key, "")) for key in ("shards", "images", "annotations", "weights")}
         self.overrides = tuple(self._fill(o, folders) for o in self.suite.overrides)
         self.base = parse_overrides(list(self.overrides))
         if self.base.data.name in PHOTOGRAPHS and not Path(self.base.data.path).is_dir():
-            key = {"shards": "shards"}.get(self.base.data.name, "images")
+            key = "shards" if self.base.data.name == "shards" else "images"
             raise UserError(f"suite {self.name}: {key}={self.base.data.path}: no such folder")
         self.device = _device() if self.suite.device == "auto" else self.suite.device
         self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
+        self.verdict = [f"results/{self.name}/verdict.txt"] if self.suite.gate else []
 
     def _fill(self, override: str, folders: dict[str, str]) -> str:
         for key, folder in folders.items():
@@ -226,9 +230,26 @@ class Plan:
         ]
 
     @property
+    def scoring(self) -> str:
+        """A digest of the code that scores."""
+        modules = ("score", "runs", "records", "metrics", "protocols", "feature_file")
+        return code(*(f"evaluation.{module}" for module in modules))
+
+    @property
     def protocols(self) -> str:
         """The protocols' text: scoring runs again when it changes."""
         return hashlib.sha256((HERE.parent / "evaluation" / "protocols.yaml").read_bytes()).hexdigest()[:12]
+
+
+def _seeds(text: str) -> list[int]:
+    """``0-3,8`` -> [0, 1, 2, 3, 8]. Raises UserError for anything else."""
+    seeds: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f"seeds={text}: write numbers or ranges separated by commas, as 0-7 or 0,3")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    return seeds
 
 
 def _device() -> str:

@@ -363,14 +363,21 @@ def _self_test(expected: Expected) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.regression", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--expected", required=True, metavar="FILE", help="evaluation/expected/<suite>.json")
+    parser.add_argument("--expected", metavar="FILE", help="evaluation/expected/<suite>.json")
     parser.add_argument("--suite")
     parser.add_argument("--records", nargs="+", metavar="FILE")
     parser.add_argument("--out", metavar="FILE", help="gate.json")
     parser.add_argument("--update", action="store_true", help="add the fresh seeds to the stored ones")
+    parser.add_argument("--verdict", metavar="GATE", help="print what a gate.json says; exit 1 on a regression")
     parser.add_argument("--self-test", action="store_true", help="resample the gate's rate of false alarms")
     args = parser.parse_args()
 
+    if args.verdict:
+        gate = json.loads(Path(args.verdict).read_text(encoding="utf-8"))
+        print(gate["verdict"])
+        sys.exit(0 if gate["passed"] else 1)
+    if not args.expected:
+        parser.error("--expected is needed")
     if args.self_test:
         sys.exit(0 if _self_test(load(args.expected)) else 1)
     if not args.suite or not args.records or not (args.out or args.update):

@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluation.metrics.clip_score import Score
 from evaluation.records import METRICS, REAL, SCHEMA, Row, validate
+from gigagan import provenance
 from gigagan.errors import UserError
 
 MACHINE = ("device", "threads", "git_sha", "git_dirty", "torch", "started")
@@ -17,6 +18,8 @@ def of_run(folder: Path, suite: str, variant: str, seed: int) -> Row:
     """The columns that a finished run gives. Raises UserError where it is not finished, or its files are damaged."""
     try:
         run, config = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "config.json"))
+        # A figure is as clean as the code that trained and the code that scores.
+        run["git_dirty"] = run["git_dirty"] or provenance.collect()["git_dirty"]
         return {
             "suite": suite,
             "variant": variant,
@@ -33,8 +36,6 @@ def of_run(folder: Path, suite: str, variant: str, seed: int) -> Row:
 
 def of_real(suite: str) -> Row:
     """The columns of held-out real images, which no run made."""
-    from gigagan import provenance
-
     here = provenance.collect()
     nothing = dict.fromkeys(("seed", "recipe_sha", "kimg", "params_m", "seconds", "dtype"))
     return {"suite": suite, "variant": REAL, "family": "reference", **nothing, **{name: here[name] for name in MACHINE}}

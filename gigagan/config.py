@@ -122,6 +122,21 @@ class TrainConfig:
     threads: int = 1  # CPU threads: other counts give other bits, so they belong to the recipe
 
 
+# The least values of numbers that would otherwise fail late, or quietly train nothing.
+LEAST = {
+    "data.workers": 0,
+    "generator.blocks": 1,
+    "generator.kernels": 1,
+    "discriminator.blocks": 0,
+    "loss.scale_ratio": 0,
+    "loss.r1_interval": 1,
+    "train.kimg": 0.001,
+    "train.batch": 2,  # another caption is drawn from the batch
+    "train.micro_batch": 0,
+    "train.threads": 1,
+}
+
+
 @dataclass(frozen=True)
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
@@ -136,12 +151,12 @@ class Config:
         r = self.data.resolution
         if r < 8 or r & (r - 1):
             raise UserError(f"data.resolution={r}: must be a power of two, at least 8")
-        if self.train.batch < 2:
-            raise UserError(
-                f"train.batch={self.train.batch}: must be at least 2 (another caption is drawn from the batch)"
-            )
-        if self.train.kimg <= 0:
-            raise UserError(f"train.kimg={self.train.kimg}: must be above 0")
+        for path, least in LEAST.items():
+            section, name = path.split(".")
+            value = getattr(getattr(self, section), name)
+            entries = value if isinstance(value, tuple) else (value,)
+            if not entries or not all(entry >= least for entry in entries):  # NaN is not at least anything
+                raise UserError(f"{path}={_format(value)}: must be at least {least}")
         for part in (self.generator, self.discriminator):
             n = len(part.attention_depth)
             if n not in (1, len(part.attention_resolutions)):

@@ -39,7 +39,9 @@ def command(main: Callable[[], None]) -> None:
         print("interrupted: type the same command again to go on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" while writing {e.filename}" if e.filename else ""
+            raise UserError(f"the disk is full{where}: free some space and type the same command again") from None
+        if e.filename is None:  # not about a file that the user could look at
             raise
-        where = f" while writing {e.filename}" if e.filename else ""
-        raise UserError(f"the disk is full{where}: free some space and type the same command again") from None
+        raise UserError(f"{e.filename}: {e.strerror}") from None

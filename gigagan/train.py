@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,9 +44,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=float, default=4, metavar="KIMG", help="... between checkpoints")
     parser.add_argument("--picture", type=float, default=4, metavar="KIMG", help="... between sample grids; 0 = none")
     parser.add_argument("--snapshots", type=int, default=5, help="weights kept along the way, for learning curves")
+    parser.add_argument("--replace", action="store_true", help="set a run of another recipe in the folder aside")
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="over the defaults of gigagan/config.py")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if min(args.tick, args.checkpoint, args.snapshots) <= 0 or args.picture < 0:
+        parser.error("--tick, --checkpoint and --snapshots must be above 0, --picture not below it")
+    return args
 
 
 def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> None:
@@ -58,18 +64,44 @@ def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> N
         Image.fromarray(sheet.repeat(zoom, 0).repeat(zoom, 1)).save(temporary)
 
 
-def check_folder(folder: Path, about: dict[str, object]) -> None:
-    """Refuse a folder that holds another recipe's run; else write what this run is."""
+# What a run writes that must not be taken for another's.
+LEFT = ("config.json", "run.json", "train.jsonl", "grid.png", "weights.safetensors", "checkpoints", "snapshots")
+
+
+def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
+    """Write what this run is into its folder; returns its provenance, over all sittings.
+
+    Raises UserError where the folder holds a run of another recipe or seed; with ``replace`` that one is moved into a
+    hidden folder beside it instead.
+    """
     path = folder / "config.json"
     if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as e:
+            raise UserError(f"{path}: not a run's config ({e}); delete the folder to start anew") from None
         for key, what in (("recipe_sha", "recipe"), ("seed", "seed")):
-            if there.get(key) != about[key]:
+            if there.get(key) == about[key]:
+                continue
+            if not replace:
                 raise UserError(
                     f"{folder}: holds a run of another {what} ({there.get(key)}, this one is {about[key]}): "
                     "give another --out, or delete the folder to start anew"
                 )
+            aside = folder.with_name(f".{folder.name}.{there.get('recipe_sha')}.{there.get('seed')}")
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            for name in LEFT:
+                if (folder / name).exists():
+                    (folder / name).rename(aside / name)
+            break
+        else:
+            # What began on another commit or machine, or with changes in the tree, no single command makes again.
+            first, now = there.get("provenance", about["provenance"]), about["provenance"]
+            same = all(first[key] == now[key] for key in ("git_sha", "device", "torch"))
+            about["provenance"] = {**first, "git_dirty": bool(first["git_dirty"] or now["git_dirty"] or not same)}
     write_json(path, about)
+    return about["provenance"]
 
 
 def train(config: Config, args: argparse.Namespace, device: torch.device) -> None:
@@ -85,7 +117,8 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
     recipe = recipe_sha(config, {"clip": clip.sha})
     if leader:
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
-        check_folder(args.out, {"recipe_sha": recipe, "seed": args.seed, "config": to_dict(config)})
+        about = {"recipe_sha": recipe, "seed": args.seed, "config": to_dict(config), "provenance": started}
+        started = claim(args.out, about, args.replace)
 
     model = GigaGAN(config, clip, args.seed, device)
     ema = EMA(model.generator, config.train)
@@ -105,10 +138,10 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
         write_grid(path, GeneratorSampler(ema.network, clip, device)(captions, list(range(len(captions)))), GRID)
 
     rhythm = Rhythm(
-        tick=round(args.tick * 1000),
-        checkpoint=round(args.checkpoint * 1000),
+        tick=math.ceil(args.tick * 1000),
+        checkpoint=math.ceil(args.checkpoint * 1000),
         snapshots=args.snapshots,
-        picture=round(args.picture * 1000),
+        picture=math.ceil(args.picture * 1000),
     )
     batches = Batches(dataset, clip, config, args.seed, device)
     trainer = Trainer(phases, batches, ema, checkpoints, config.train, args.out, rhythm, picture, args.tensorboard)

@@ -78,7 +78,11 @@ def test_overrides_are_typed_and_the_last_one_counts():
         ("data.resolution=24", "power of two"),
         ("data.resolution=4", "at least 8"),
         ("train.batch=1", "at least 2"),
-        ("train.kimg=0", "above 0"),
+        ("train.kimg=0", "at least 0.001"),
+        ("train.kimg=nan", "at least 0.001"),
+        ("train.micro_batch=-1", "at least 0"),
+        ("generator.kernels=1,0", "generator.kernels=1,0: must be at least 1"),
+        ("generator.blocks=", "must be at least 1"),
         ("generator.attention_depth=1,1", "2 entries for 3 attention resolutions"),
     ],
 )

@@ -1,5 +1,6 @@
 """The workflow as a user runs it: on a copy of the project, with a suite of seconds."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -102,7 +103,7 @@ def test_a_run_makes_tables_pictures_and_report(project):
     for name in ("tables/ablation.md", "tables/ablation.tex", "figures/grid.png", "figures/bars.svg", "report.html"):
         assert (project / "results/tiny" / name).stat().st_size > 500
     table = (project / "results/tiny/tables/ablation.md").read_text()
-    assert all(label in table for label in ("GigaGAN", "no attention", "real", "untrained"))
+    assert all(label in table for label in ("GigaGAN", "no attention", "Real images", "Untrained"))
 
 
 def test_a_second_run_does_nothing(project):
@@ -127,6 +128,20 @@ def test_editing_a_variant_reruns_it_alone(project):
     try:
         edit(path, "overrides: [attention.kinds=none]", "overrides: [attention.kinds=mlp]")
         found = jobs(project)
+        run = "runs/tiny/no_attention/seed0"
+        done = snakemake(project, f"{run}/run.json", "--cores", "2", "--config", "suite=tiny")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     finally:
         path.write_text(text)
     assert found["train"] == found["sample"] == found["score"] == 1
+    assert '"kinds": "mlp"' in (project / run / "config.json").read_text()
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_regression_fails_the_workflow(project, passed):
+    gate = project / "results/tiny/gate.json"
+    gate.write_text(json.dumps({"passed": passed, "verdict": "what was found"}))
+    words = ["results/tiny/verdict.txt", "--cores", "1", "--force", "--allowed-rules", "verdict"]
+    done = snakemake(project, *words, "--config", "suite=tiny")
+    assert (done.returncode == 0) == passed
+    assert "what was found" in done.stdout + done.stderr

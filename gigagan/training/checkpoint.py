@@ -78,24 +78,26 @@ class Checkpoints:
     def files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
 
-    def save(self, images: int) -> None:
+    def save(self, images: int, non_finite: int) -> None:
         tensors = {f"{n}/{name}": t for n, net in self.networks.items() for name, t in net.state_dict().items()}
         for n, optimizer in self.optimizers.items():
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{n}/{i}/{name}": value for name, value in state.items()}
-        about = {"images": images, "recipe": self.recipe}
+        about = {"images": images, "non_finite": non_finite, "recipe": self.recipe}
         save_tensors(self.folder / f"{images:012d}.safetensors", tensors, about)
         for old in self.files()[:-KEEP]:
             old.unlink()
 
-    def resume(self) -> int:
-        """Load the newest checkpoint; returns the images it has seen, 0 where there is none.
+    def resume(self) -> tuple[int, int]:
+        """Load the newest checkpoint; returns the images it has seen and the steps it left out, 0 where there is none.
 
         Raises UserError if it cannot be read or comes from another recipe.
         """
+        for unfinished in self.folder.glob(".*.tmp.safetensors"):  # of a process that was killed while it wrote
+            unfinished.unlink(missing_ok=True)
         files = self.files()
         if not files:
-            return 0
+            return 0, 0
         tensors, about = load_tensors(files[-1])
         if about.get("recipe") != self.recipe:
             raise UserError(
@@ -110,7 +112,7 @@ class Checkpoints:
                 i, key = name.split("/")
                 state.setdefault(int(i), {})[key] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        return int(about["images"])  # type: ignore[call-overload]
+        return int(about["images"]), int(about["non_finite"])  # type: ignore[call-overload]
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

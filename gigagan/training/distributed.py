@@ -27,7 +27,10 @@ def start(device: str) -> torch.device:
         chosen = torch.device("cuda", local) if device == "cuda" else torch.device(device)
         torch.cuda.set_device(chosen)
     else:
-        chosen = torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except RuntimeError:
+            raise UserError(f"--device {device}: no such device; say cpu, cuda, cuda:1 or auto") from None
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return chosen

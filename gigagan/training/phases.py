@@ -111,7 +111,7 @@ class GigaGAN:
     def r1_loss(self, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
         """Lazy R1 on real pictures, weighted by its interval so that its mean strength is gamma."""
         loss, d = self.config.loss, self.discriminator
-        pyramid = [level.requires_grad_() for level in image_pyramid(batch.images, d.n_levels)]
+        pyramid = [level.detach().requires_grad_() for level in image_pyramid(batch.images, d.n_levels)]
         inputs = [pyramid[i] for i in d.entries]
         with twice_differentiable():
             (real,) = d(pyramid, [batch.text])

@@ -55,10 +55,9 @@ class Trainer:
         self.phases, self.batches, self.ema, self.checkpoints = phases, batches, ema, checkpoints
         self.config, self.folder, self.rhythm, self.picture = config, folder, rhythm, picture
         self.leader = distributed.rank() == 0
-        self.images = checkpoints.resume()
+        self.images, self.non_finite = checkpoints.resume()
         self.log = RunLog(folder, self.images, tensorboard) if self.leader else None
         self.seconds_before = self.log.seconds() if self.log else 0.0
-        self.non_finite = 0
         self.in_a_row: dict[str, int] = defaultdict(int)
 
     def run(self) -> float:
@@ -67,6 +66,11 @@ class Trainer:
         Raises UserError when the loss or a gradient stays non-finite; the last checkpoint is kept.
         """
         total = round(self.config.kimg * 1000)
+        if self.images >= total + self.config.batch:
+            raise UserError(
+                f"{self.folder} has seen {self.images} images already, more than train.kimg={self.config.kimg:g}: "
+                "raise it, or train into another folder"
+            )
         progress = Progress(total, start=self.images) if self.leader else None
         began = time.monotonic()
         if self.images == 0:
@@ -89,7 +93,9 @@ class Trainer:
             seconds = self.seconds_before + time.monotonic() - began
             if self.leader:
                 progress.update(min(self.images, total))
-                if self._due(before, self.rhythm.tick, total):
+                save = self._due(before, self.rhythm.checkpoint, total) and not any(self.in_a_row.values())
+                # A line at each checkpoint, too: what is summed up since the last one is in no checkpoint.
+                if save or self._due(before, self.rhythm.tick, total):
                     figures = {name: float(value) / counts[name] for name, value in sums.items()}
                     self.log.write(
                         self.images, {**figures, "non_finite": self.non_finite, "seconds": round(seconds, 2)}
@@ -100,8 +106,8 @@ class Trainer:
                     self._snapshot()
                 if self.rhythm.picture and self._due(before, self.rhythm.picture, total):
                     self.picture(self.folder / "grid.png")
-                if self._due(before, self.rhythm.checkpoint, total):
-                    self.checkpoints.save(self.images)
+                if save:
+                    self.checkpoints.save(self.images, self.non_finite)
         return self.seconds_before + time.monotonic() - began
 
     def _due(self, before: int, interval: int, total: int) -> bool:

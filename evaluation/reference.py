@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--n-real", type=int, default=1000)
     parser.add_argument("--reference", type=Path, required=True, help="image set to write")
     parser.add_argument("--real", type=Path, required=True, help="image set to write")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # options may stand between overrides
     config = parse_overrides(args.overrides).data
     n = args.n_reference + args.n_real
     progress, drawn = Progress(n), []

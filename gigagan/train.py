@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--replace", action="store_true", help="set a run of another recipe in the folder aside")
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="over the defaults of gigagan/config.py")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # options may stand between overrides
     if min(args.tick, args.checkpoint, args.snapshots) <= 0 or args.picture < 0:
         parser.error("--tick, --checkpoint and --snapshots must be above 0, --picture not below it")
     return args

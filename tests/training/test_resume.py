@@ -1,0 +1,280 @@
+"""A run that was killed goes on exactly; what does not belong to it is refused, and nothing is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gigagan import train
+from gigagan.errors import UserError
+from gigagan.training.batches import Batches
+from gigagan.training.checkpoint import load_tensors, save_tensors
+
+ROOT = Path(__file__).resolve().parents[2]
+BUDGET = 2000  # images
+RHYTHM = ["--tick", "0.25", "--checkpoint", "0.25", "--picture", "1", "--snapshots", "2"]
+
+
+@pytest.fixture(scope="module")
+def command(tiny_overrides, clip_folder) -> Callable[..., list[str]]:
+    """The arguments of a run of 2,000 images into a folder."""
+
+    def make(folder: Path, *more: str) -> list[str]:
+        options = ["--out", str(folder), "--seed", "3", "--device", "cpu", *RHYTHM]
+        settings = ["data.resolution=8", "train.batch=50", "loss.r1_interval=4", f"train.kimg={BUDGET / 1000}"]
+        return [*options, *tiny_overrides, f"text.clip=local-dir:{clip_folder}", *settings, *more]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(command) -> Callable[..., None]:
+    """Type a training command, in this process."""
+
+    def execute(folder: Path, *more: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train", *command(folder, *more)])
+            train.main()
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, run) -> Path:
+    """The folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(whole, tmp_path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "checkpoints").glob("*.safetensors"))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def learned(folder: Path) -> dict[str, str]:
+    """What a run learned, without its clock."""
+    names = contents(folder)
+    return {name: names[name] for name in names if name.endswith((".safetensors", ".png")) and "/." not in name}
+
+
+def log(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_a_run_leaves_everything_that_later_stages_read(whole):
+    names = contents(whole).keys()
+    assert {"config.json", "run.json", "train.jsonl", "weights.safetensors", "grid.png"} <= names
+    assert {name for name in names if name.startswith("snapshots/")} == {
+        f"snapshots/{images:012d}.safetensors" for images in (0, 1000, BUDGET)
+    }
+    assert {name for name in names if name.startswith("checkpoints/")} == {
+        f"checkpoints/{images:012d}.safetensors" for images in (1750, BUDGET)
+    }
+    about = json.loads((whole / "run.json").read_text())
+    assert about["kimg"] == BUDGET / 1000
+    assert about["params_m"] > 0
+    assert about["non_finite_steps"] == 0
+    assert about["seconds"] > 0
+    rows = log(whole)
+    assert [row["images"] for row in rows] == [250, 500, 750, 1000, 1250, 1500, 1750, 2000]
+    assert {"discriminator/gan", "discriminator/matching_fake", "r1/penalty", "generator/clip"} <= rows[0].keys()
+
+
+def test_killed_at_a_random_moment_and_typed_again_equals_never_killed(whole, command, run, tmp_path):
+    folder = tmp_path / "run"
+    moment = random.uniform(0.25, 0.8)  # a share of the budget ...
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gigagan.train", *command(folder)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not list((folder / "checkpoints").glob("[0-9]*")) or int(newest(folder).stem) < moment * BUDGET:
+            assert process.poll() is None, process.stderr.read().decode()
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.1))  # ... and somewhere between two checkpoints, or within one
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "it had ended before it was killed"
+    assert not (folder / "weights.safetensors").exists()
+    (folder / "checkpoints" / ".000000009999.1.tmp.safetensors").write_bytes(b"what a kill may leave behind")
+
+    run(folder)
+    assert learned(folder) == learned(whole), f"killed at a share of {moment}"
+    assert log(folder) == log(whole)
+    assert not list((folder / "checkpoints").glob(".*"))
+
+
+def test_a_longer_budget_continues_and_a_finished_run_is_left_as_it_is(whole, run, tmp_path):
+    folder = tmp_path / "run"
+    run(folder, "train.kimg=0.7")
+    run(folder)
+    assert (folder / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    before = learned(folder)
+    run(folder)
+    assert learned(folder) == before
+
+
+def test_seeds_differ(whole, run, tmp_path):
+    run(tmp_path / "run", "--seed", "4", "train.kimg=0.05")
+    first = f"snapshots/{0:012d}.safetensors"
+    assert contents(tmp_path / "run")[first] != contents(whole)[first]
+
+
+class Boom:
+    """What a hostile checkpoint would run when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def damage(kind: str, path: Path, mark: Path) -> None:
+    if kind == "truncated":
+        with path.open("r+b") as f:
+            f.truncate(path.stat().st_size // 2)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "torch.save":
+        torch.save(Boom(mark), path)
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(Boom(mark)))
+    elif kind == "ascii pickle":
+        path.write_bytes(pickle.dumps(Boom(mark), protocol=0))
+    elif kind == "other recipe":
+        tensors, about = load_tensors(path)
+        save_tensors(path, tensors, {**about, "recipe": "0123456789ab"})
+    else:
+        tensors, about = load_tensors(path)
+        save_tensors(path, {name: t for name, t in tensors.items() if "mapping" not in name}, about)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("truncated", "truncated or no safetensors file"),
+        ("empty", "truncated or no safetensors file"),
+        ("torch.save", "holds a pickle"),
+        ("pickle", "holds a pickle"),
+        ("ascii pickle", "no safetensors file"),
+        ("other recipe", "comes from another recipe"),
+        ("tensors missing", "mapping"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_and_nothing_is_touched(copy, run, tmp_path, kind, words):
+    mark = tmp_path / "was run"
+    damage(kind, newest(copy), mark)
+    before = contents(copy)
+    with pytest.raises(UserError, match=words) as error:
+        run(copy)
+    assert str(newest(copy)) in error.value.message
+    assert "\n" not in error.value.message
+    assert isinstance(error.value.code, str)  # so that Python prints it and ends with status 1
+    assert contents(copy) == before
+    assert not mark.exists()
+
+
+def test_without_the_newest_checkpoint_a_run_goes_on_from_the_one_before(whole, copy, run):
+    newest(copy).unlink()
+    (copy / "weights.safetensors").unlink()
+    run(copy)
+    assert learned(copy) == learned(whole)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["loss.clip_weight=0.3"], "another recipe"),
+        (["--seed", "5"], "another seed"),
+        (["data.objects=1,0,0"], "recipe"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused_and_nothing_is_touched(copy, run, more, words):
+    before = contents(copy)
+    with pytest.raises(UserError, match=words):
+        run(copy, *more)
+    assert contents(copy) == before
+
+
+def test_one_line_and_status_1_for_a_mistyped_override(tmp_path, run):
+    with pytest.raises(UserError, match=r"generator\.kernel.*did you mean 'generator\.kernels'"):
+        run(tmp_path / "run", "generator.kernel=1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_ends_the_run_with_a_clear_word(tmp_path, run):
+    with pytest.raises(UserError, match=r"training diverged.*phase.*there was no checkpoint.*lower learning rate"):
+        run(tmp_path / "run", "train.lr_generator=1e30")
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.fixture
+def spoil(monkeypatch) -> Callable[[Callable[[int], bool]], None]:
+    """Pictures become NaN where ``when(images seen)``."""
+    assemble = Batches._assemble
+
+    def install(when: Callable[[int], bool]) -> None:
+        def spoiled(self, images, captions, images_seen):
+            batch, embeddings = assemble(self, images, captions, images_seen)
+            if when(images_seen):
+                batch.images.fill_(float("nan"))
+            return batch, embeddings
+
+        monkeypatch.setattr(Batches, "_assemble", spoiled)
+
+    return install
+
+
+def test_a_step_without_a_finite_gradient_is_left_out_and_counted(tmp_path, run, spoil, capsys):
+    spoil(lambda images: images == 200)
+    run(tmp_path / "run", "train.kimg=0.5")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["non_finite_steps"] == 2  # of D: its loss and R1
+    assert log(tmp_path / "run")[-1]["non_finite"] == 2
+    assert "step left out: discriminator has no finite gradient at 200 images" in capsys.readouterr().err
+    tensors, _ = load_tensors(tmp_path / "run" / "weights.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_phase_that_stays_non_finite_ends_the_run_and_the_last_good_checkpoint_is_kept(tmp_path, run, spoil):
+    """The discriminator's pictures are broken for good; the generator's gradients stay finite."""
+    spoil(lambda images: images >= 300)
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match="training diverged: 3 updates of phase discriminator") as error:
+        run(folder)
+    assert str(newest(folder)) in error.value.message
+    assert int(newest(folder).stem) == 250
+    tensors, _ = load_tensors(newest(folder))
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point())
+
+    spoil(lambda images: False)
+    run(folder, "train.kimg=0.5")
+    assert (folder / "weights.safetensors").exists()

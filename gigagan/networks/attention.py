@@ -81,7 +81,9 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Image features ask, text tokens answer (dot product; the paper does not say which logits it uses here).
+    """Image features ask, text tokens answer.
+
+    Deviation: dot-product logits; the paper does not say which it uses here.
 
     tokens [B, T, width], text [B, C, text_width], mask [B, C] bool (False = not attended to) -> [B, T, width]
     """
@@ -149,7 +151,10 @@ class PixelAttention(nn.Module):
 
 
 class TokenLayer(nn.Module):
-    """A pre-norm transformer layer on text tokens: what T is made of (Sec. 3.2). [B, C, width] -> [B, C, width]"""
+    """A pre-norm transformer layer on text tokens: what T is made of (Sec. 3.2). [B, C, width] -> [B, C, width]
+
+    Deviation: its attention starts at zero, so that T begins near the frozen features; the paper does not say.
+    """
 
     def __init__(self, width: int, head_width: int, mlp_ratio: float) -> None:
         super().__init__()

@@ -64,7 +64,11 @@ class SynthesisBlock(nn.Module):
 
 
 class Level(nn.Module):
-    """All synthesis blocks of one resolution, its attention layers (Eq. 5), its toRGB."""
+    """All synthesis blocks of one resolution, its attention layers (Eq. 5), its toRGB.
+
+    Deviation: the attention layers follow all blocks of a resolution. Eq. 5 puts them behind a convolution, but the
+    parameter counts of Table 1 give attention a depth per resolution, not per block.
+    """
 
     def __init__(self, config: Config, level: int, n_in: int, text_width: int) -> None:
         super().__init__()

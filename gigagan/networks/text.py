@@ -33,7 +33,11 @@ class Text(NamedTuple):
 
 
 class TextTransformer(nn.Module):
-    """T. The features are normalised first, so that T sees the same scale whichever CLIP made them."""
+    """T, the learned attention layers on the frozen features.
+
+    Deviation: the features are layer-normalised before and after T, so that the networks see the same scale whichever
+    CLIP made them; the paper does not say.
+    """
 
     def __init__(self, width: int, config: TextConfig, mlp_ratio: float = 4.0) -> None:
         super().__init__()

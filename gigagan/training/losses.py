@@ -23,8 +23,9 @@ def prediction_weights(
 ) -> Weights:
     """The weight of every D_ij: level i's share of the scale ratio, times ``early_exit_weight`` for j < L (Table A2).
 
-    The weights of a discriminator with fewer entries or exits are scaled to the sum that all of them would have, so
-    that leaving multi-scale input or output out changes where the adversarial signal comes from, not how much there is.
+    Deviation: the weights of a discriminator with fewer entries or exits are scaled to the sum that all of them would
+    have, so that leaving multi-scale input or output out changes where the adversarial signal comes from, not how much
+    there is.
     """
 
     def raw(levels: range, layers: range) -> Weights:
@@ -86,6 +87,8 @@ def matching_aware(mismatched: Predictions, weights: Weights, rows: Tensor) -> T
 
 def clip_contrastive(images: Tensor, texts: Tensor, positives: Tensor, temperature: float) -> Tensor:
     """L_CLIP (Eq. 9): cross-entropy of each picture against the captions of the whole batch.
+
+    Deviation: a temperature, which Eq. 9 does not print, and all captions of the same meaning as positives.
 
     images [B, E] and texts [N, E] of unit norm, positives [B, N] bool: the captions that mean what picture b was asked
     for; all of them count as right.

@@ -109,7 +109,11 @@ class GigaGAN:
         return terms
 
     def r1_loss(self, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
-        """Lazy R1 on real pictures, weighted by its interval so that its mean strength is gamma."""
+        """Lazy R1 on real pictures, weighted by its interval so that its mean strength is gamma.
+
+        Deviation: the penalised quantity is the weighted sum of all predictions, with respect to all levels' inputs;
+        the paper does not say which of them R1 applies to.
+        """
         loss, d = self.config.loss, self.discriminator
         pyramid = [level.detach().requires_grad_() for level in image_pyramid(batch.images, d.n_levels)]
         inputs = [pyramid[i] for i in d.entries]

@@ -119,6 +119,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
         about = {"recipe_sha": recipe, "seed": args.seed, "config": to_dict(config), "provenance": started}
         started = claim(args.out, about, args.replace)
+    distributed.wait()  # nobody may look for checkpoints before another recipe's are set aside
 
     model = GigaGAN(config, clip, args.seed, device)
     ema = EMA(model.generator, config.train)

@@ -49,6 +49,12 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def wait() -> None:
+    """Go on when all processes have come this far."""
+    if world() > 1:
+        dist.barrier()
+
+
 def gather_tensor(x: Tensor) -> Tensor:
     """[b, ...] of every process -> [world * b, ...], in rank order, without gradients."""
     if world() == 1:

@@ -23,6 +23,7 @@ from gigagan.config import Config, parse_overrides, to_dict
 from gigagan.errors import UserError, command, nearest
 
 HERE = Path(__file__).parent
+PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
 PHOTOGRAPHS = ("shards", "folder", "coco")
 
 
@@ -119,6 +120,10 @@ def suite(name: str) -> Suite:
     if name not in suites():
         raise UserError(f"unknown suite {name!r}{nearest(name, suites())}")
     found = suites()[name]
+    known = yaml.safe_load(PROTOCOLS.read_text(encoding="utf-8"))["images"]
+    for protocol in found.protocols:
+        if protocol not in known:
+            raise UserError(f"suites.yaml: {name}: unknown protocol {protocol!r}{nearest(protocol, known)}")
     for variant in found.variants:
         parse_overrides(recipe(found, variant))
     return found
@@ -182,7 +187,7 @@ class Plan:
                     raise UserError(
                         f"suite {self.name} needs {key}: say where it is with --config suite={self.name} {key}=FOLDER"
                     )
-                override = override.replace(f"{{{key}}}", folder)
+                override = override.replace(f"{{{key}}}", str(Path(folder).expanduser()))
         return override
 
     def recipe(self, wildcards: Any) -> list[str]:
@@ -238,7 +243,7 @@ class Plan:
     @property
     def protocols(self) -> str:
         """The protocols' text: scoring runs again when it changes."""
-        return hashlib.sha256((HERE.parent / "evaluation" / "protocols.yaml").read_bytes()).hexdigest()[:12]
+        return hashlib.sha256(PROTOCOLS.read_bytes()).hexdigest()[:12]
 
 
 def _seeds(text: str) -> list[int]:

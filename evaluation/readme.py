@@ -3,7 +3,7 @@
     python -m evaluation.readme
 
 Tables come from ``results/records/*.jsonl`` and nothing else; pictures stand in ``results/gallery``, where
-``--pictures SUITE`` copies those of a suite that was just run. README.md shows the first of ``SHOWN`` that has rows.
+``--pictures SUITE`` copies those of a suite that was just run. README.md shows the suite ``SHOWN``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gigagan import latents
 from gigagan.clip import Clip
-from gigagan.config import Config, from_dict
+from gigagan.config import from_dict
 from gigagan.errors import UserError
 from gigagan.networks.generator import Generator
 from gigagan.networks.text import TextFeatures
@@ -63,25 +63,30 @@ class GeneratorSampler:
         return to_uint8(self.generate(self.encode(captions), seeds))
 
 
-def read_config(run: Path) -> Config:
-    """The config of a run folder. Raises UserError where there is none."""
+def read_about(run: Path) -> dict[str, Any]:
+    """What a run folder says of itself. Raises UserError where there is none, or it cannot be read."""
     path = run / "config.json"
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
-    except FileNotFoundError:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return {**about, "config": from_dict(about["config"])}
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{run}: no run folder (it has no config.json)") from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path}: not a run's config ({e!r})") from None
 
 
 def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None) -> GeneratorSampler:
     """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained).
 
-    Raises UserError for a folder without a config, without weights, or with weights of another config.
+    Raises UserError for a folder without a config, without weights, with weights of another config, or where the CLIP
+    that its config names is not the one it was trained with.
     """
     run = Path(run)
-    config = read_config(run)
+    about = read_about(run)
+    config = about["config"]
     clip = Clip.load(config.text.clip)
+    if about.get("clip_sha") != clip.sha:
+        raise UserError(f"{run}: trained with another CLIP than {config.text.clip} is now: bring that one back")
     weights = run / "weights.safetensors"
     if snapshot is not None:
         weights = run / "snapshots" / f"{snapshot:012d}.safetensors"

@@ -117,7 +117,13 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
     recipe = recipe_sha(config, {"clip": clip.sha})
     if leader:
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
-        about = {"recipe_sha": recipe, "seed": args.seed, "config": to_dict(config), "provenance": started}
+        about = {
+            "recipe_sha": recipe,
+            "seed": args.seed,
+            "clip_sha": clip.sha,
+            "config": to_dict(config),
+            "provenance": started,
+        }
         started = claim(args.out, about, args.replace)
     distributed.wait()  # nobody may look for checkpoints before another recipe's are set aside
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gigagan.clip import Clip
 from gigagan.config import to_dict
 from gigagan.errors import UserError
 from gigagan.networks.generator import Generator
@@ -32,8 +33,16 @@ def run(tiny, clip_folder, tmp_path) -> Path:
             for noise in (p for n, p in generator.named_parameters() if n.endswith("noise_strength")):
                 noise.fill_(0.5)
         save_tensors(folder / name, generator.state_dict(), {})
-    (folder / "config.json").write_text(json.dumps({"config": to_dict(config)}))
+    sha = Clip.load(config.text.clip).sha
+    (folder / "config.json").write_text(json.dumps({"clip_sha": sha, "config": to_dict(config)}))
     return folder
+
+
+def test_another_clip_than_the_one_it_was_trained_with_is_refused(run):
+    about = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**about, "clip_sha": "0" * 64}))
+    with pytest.raises(UserError, match="trained with another CLIP"):
+        load(run)
 
 
 def test_a_picture_depends_on_its_caption_and_seed_alone(run):

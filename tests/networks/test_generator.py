@@ -91,6 +91,21 @@ def test_the_style_is_made_of_z_and_the_global_text_alone(tiny, ready, captions)
     assert torch.equal(without(z, elsewhere, noise)[0], without(z, text, noise)[0])
 
 
+@torch.no_grad()
+def test_cross_attention_does_not_read_the_end_token(tiny, ready, captions):
+    """It is t_global, and enters through w."""
+    generator = ready(Generator(tiny(), 16))
+    z, noise = inputs(generator, 1)
+    w, text = generator.style(z, captions(1))
+    image = generator.synthesise(w, text, noise)[0]
+    end = int(captions(1).end[0])
+    for position in range(6):
+        local = text.local.clone()
+        local[0, position] *= -1
+        changed = generator.synthesise(w, text._replace(local=local), noise)[0]
+        assert torch.equal(changed, image) == (position == end)
+
+
 def test_mapping_concatenates_z_and_text(ready):
     mapping = ready(Mapping(4, 6, 8, 2, 0.01))
     z, text = torch.randn(3, 4), torch.randn(3, 6)

@@ -209,6 +209,15 @@ def test_discriminator_terms(tiny, gigagan, first_batch):
     assert all(p.grad is not None for p in model.discriminator.parameters())
 
 
+def test_matching_on_real_pictures_alone(tiny, gigagan, first_batch):
+    """Table 1's side branch: the same term without the one on generated pictures."""
+    both, real = (tiny(f"loss.matching={which}") for which in ("real+fake", "real"))
+    wanted = gigagan(both).discriminator_loss(*first_batch(both))
+    found = gigagan(real).discriminator_loss(*first_batch(real))
+    assert found.keys() == {"gan", "matching_real"}
+    assert all(torch.equal(found[name], wanted[name]) for name in found)
+
+
 def test_generator_terms(tiny, gigagan, first_batch, clip):
     config = tiny("loss.generator_matching_weight=0.5", "loss.clip_weight=0.25")
     model = gigagan(config)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gigagan import train
+from gigagan import provenance, train
 from gigagan.errors import UserError
 from gigagan.training.batches import Batches
 from gigagan.training.checkpoint import load_tensors, save_tensors
@@ -42,11 +42,13 @@ def command(tiny_overrides, clip_folder) -> Callable[..., list[str]]:
 
 @pytest.fixture(scope="module")
 def run(command) -> Callable[..., None]:
-    """Type a training command, in this process."""
+    """Type a training command, in this process; always on the same commit, whatever the tree looks like."""
+    origin = {"git_sha": "0123456789ab", "git_dirty": False, "device": "a CPU", "torch": torch.__version__}
 
     def execute(folder: Path, *more: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["train", *command(folder, *more)])
+            patch.setattr(provenance, "collect", lambda *_: dict(origin))
             train.main()
 
     return execute
@@ -225,6 +227,32 @@ def test_a_folder_with_another_run_is_refused_and_nothing_is_touched(copy, run, 
     assert contents(copy) == before
 
 
+def test_a_run_of_another_recipe_is_set_aside_where_that_is_asked_for(copy, whole, run):
+    """What the workflow does when a variant was edited."""
+    run(copy, "loss.clip_weight=0.3", "train.kimg=0.05", "--replace")
+    assert json.loads((copy / "run.json").read_text())["kimg"] == 0.05
+    assert [path.name for path in (copy / "checkpoints").iterdir()] == [f"{50:012d}.safetensors"]
+    (aside,) = (path for path in copy.parent.iterdir() if path.name.startswith(".run."))
+    assert learned(aside) == learned(whole)
+
+    run(copy, "loss.clip_weight=0.3", "train.kimg=0.1", "--replace")  # the same recipe: nothing to set aside
+    assert [row["images"] for row in log(copy)] == [50, 100]
+
+
+def test_a_run_that_has_seen_more_than_its_budget_is_not_passed_off_as_it(copy, run):
+    before = learned(copy)
+    with pytest.raises(UserError, match=r"2000 images already, more than train\.kimg=1"):
+        run(copy, "train.kimg=1")
+    assert learned(copy) == before
+
+
+@pytest.mark.parametrize("option", ["--tick", "--checkpoint", "--snapshots"])
+def test_a_rhythm_of_zero_is_refused(tmp_path, run, option):
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path / "run", option, "0")
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_line_and_status_1_for_a_mistyped_override(tmp_path, run):
     with pytest.raises(UserError, match=r"generator\.kernel.*did you mean 'generator\.kernels'"):
         run(tmp_path / "run", "generator.kernel=1")
@@ -262,6 +290,8 @@ def test_a_step_without_a_finite_gradient_is_left_out_and_counted(tmp_path, run,
     assert "step left out: discriminator has no finite gradient at 200 images" in capsys.readouterr().err
     tensors, _ = load_tensors(tmp_path / "run" / "weights.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    run(tmp_path / "run", "train.kimg=0.55")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["non_finite_steps"] == 2
 
 
 def test_a_phase_that_stays_non_finite_ends_the_run_and_the_last_good_checkpoint_is_kept(tmp_path, run, spoil):

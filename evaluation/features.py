@@ -26,6 +26,7 @@ from gigagan.archive import read_about, read_batches
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
 from gigagan.files import sha256
+from gigagan.pixels import to_tensor
 
 INCEPTION_FILE = "inception-2015-12-05.pt"  # the one name under which clean-fid looks for it
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
@@ -38,7 +39,7 @@ def judge_extractor(judge: Clip, prefix: str = "") -> Extractor:
     """Features of the CLIP that judges; ``prefix`` is put before each caption."""
 
     def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
-        pixels = torch.from_numpy(images).to(judge.scale.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = to_tensor(images, judge.scale.device)
         return {
             "judge": judge.image_features(pixels),
             "judge_image": judge.embed_image(pixels),

@@ -20,12 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gigagan import tensor_file
 from gigagan.clip import CONFIG_FILE, LOCAL_DIR, WEIGHTS_FILE, Clip
 from gigagan.config import DataConfig
 from gigagan.data import DATASETS, Dataset, open_dataset
 from gigagan.data.scenes import COLORS, POSITIONS, WIDTHS, Object, Scenes, Statement, render
 from gigagan.errors import UserError, command
-from gigagan.files import write_json, write_text, written_whole
+from gigagan.files import write_json, write_text
+from gigagan.pixels import to_tensor
 from gigagan.progress import Progress
 
 ARCHITECTURES: dict[str, dict] = {
@@ -102,11 +104,6 @@ def _indices(n: int, rng: np.random.Generator) -> Iterator[int]:
     """Indices without end: epoch after epoch of a data set that can be listed, any at all of an endless one."""
     while True:
         yield from (rng.integers(n, size=4096) if n > 2**24 else rng.permutation(n)).tolist()
-
-
-def to_tensor(pictures: np.ndarray) -> Tensor:
-    """uint8 ``[B, H, W, 3]`` to fp32 ``[B, 3, H, W]`` in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def train(clip: Clip, datasets: list[Dataset], n_images: int, batch: int, lr: float, seed: int) -> None:
@@ -192,7 +189,7 @@ def attributes(clip: Clip, dataset: Scenes, n_images: int = 500) -> dict[str, fl
 
 
 def _embed_images(clip: Clip, pictures: np.ndarray) -> Tensor:
-    parts = [to_tensor(pictures[i : i + 256]).to(clip.scale) for i in range(0, len(pictures), 256)]
+    parts = [to_tensor(pictures[i : i + 256], clip.scale.device) for i in range(0, len(pictures), 256)]
     return torch.cat([clip.embed_image(part) for part in parts])
 
 
@@ -219,11 +216,8 @@ def held_out(clip: Clip, config: DataConfig, resolutions: list[int]) -> dict[str
 
 def save(clip: Clip, config: dict, folder: Path) -> None:
     """Write ``clip`` as a folder that ``local-dir:`` loads, its weights in fp16."""
-    from safetensors.torch import save_file
-
     state = {k: v.half() if v.is_floating_point() else v for k, v in clip.model.state_dict().items()}
-    with written_whole(folder / WEIGHTS_FILE) as temporary:
-        save_file({k: v.cpu().contiguous() for k, v in state.items()}, temporary)
+    tensor_file.write(folder / WEIGHTS_FILE, {k: v.cpu().numpy() for k, v in state.items()}, {})
     write_json(folder / CONFIG_FILE, {"model_cfg": config, "preprocess_cfg": PREPROCESS})
 
 

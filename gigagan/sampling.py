@@ -16,6 +16,7 @@ from gigagan.config import from_dict
 from gigagan.errors import UserError
 from gigagan.networks.generator import Generator
 from gigagan.networks.text import TextFeatures
+from gigagan.pixels import to_uint8
 from gigagan.training.checkpoint import load_into, load_tensors
 
 
@@ -34,11 +35,6 @@ class Sampler(Protocol):
     def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
         """uint8 [B, R, R, 3]; a picture depends on its own caption and seed alone."""
         ...
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """[B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3], rounded and clipped."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 class GeneratorSampler:

@@ -14,7 +14,8 @@ from gigagan.config import to_dict
 from gigagan.errors import UserError
 from gigagan.networks.generator import Generator
 from gigagan.networks.parameters import initialise
-from gigagan.sampling import load, to_uint8
+from gigagan.pixels import to_uint8
+from gigagan.sampling import load
 from gigagan.train import write_grid
 from gigagan.training.checkpoint import save_tensors
 

@@ -5,50 +5,27 @@ No random state is kept: all randomness is a function of the seed and of the num
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from gigagan import tensor_file
 from gigagan.errors import UserError
-from gigagan.files import written_whole
 
 KEEP = 2  # the newest and, in case it is lost, the one before
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, object]) -> None:
     """Write tensors and a JSON header, whole. Raises UserError where they cannot be written (a full disk)."""
-    # A copy, because safetensors refuses memory that is shared or not contiguous (channels-last kernels).
-    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    try:
-        with written_whole(path) as temporary:
-            save_file(plain, temporary, metadata={"about": json.dumps(about)})
-    except SafetensorError as e:  # what it makes of a full disk
-        raise UserError(f"{path}: cannot be written ({e}): free some space and type the same command again") from None
+    tensor_file.write(path, {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}, about)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     """Read what ``save_tensors`` wrote. Raises UserError for a missing, truncated or foreign file."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    with path.open("rb") as f:
-        start = f.read(2)
-    if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise UserError(
-            f"{path}: holds a pickle, which can run code when it is read; only safetensors files are loaded"
-        )
-    try:
-        with safe_open(path, framework="pt") as f:
-            about = json.loads((f.metadata() or {}).get("about", "{}"))
-            return {name: f.get_tensor(name) for name in f.keys()}, about
-    except (SafetensorError, json.JSONDecodeError, OSError, ValueError) as e:
-        raise UserError(
-            f"{path}: truncated or no safetensors file ({e}); delete it to go on from the one before"
-        ) from None
+    arrays, about = tensor_file.read(path, "delete it to go on from the one before")
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}, about
 
 
 def load_into(module: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:

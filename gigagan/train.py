@@ -64,44 +64,45 @@ def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> N
         Image.fromarray(sheet.repeat(zoom, 0).repeat(zoom, 1)).save(temporary)
 
 
-# What a run writes that must not be taken for another's.
-LEFT = ("config.json", "run.json", "train.jsonl", "grid.png", "weights.safetensors", "checkpoints", "snapshots")
+# What a run writes that must not be taken for another's; its config goes last, as it says whose the rest is.
+LEFT = ("run.json", "train.jsonl", "grid.png", "weights.safetensors", "checkpoints", "snapshots", "config.json")
 
 
 def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
-    """Write what this run is into its folder; returns its provenance, over all sittings.
+    """What the folder's config.json has to say of this run: ``about``, its provenance over all sittings.
 
     Raises UserError where the folder holds a run of another recipe or seed; with ``replace`` that one is moved into a
     hidden folder beside it instead.
     """
     path = folder / "config.json"
-    if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as e:
-            raise UserError(f"{path}: not a run's config ({e}); delete the folder to start anew") from None
-        for key, what in (("recipe_sha", "recipe"), ("seed", "seed")):
-            if there.get(key) == about[key]:
-                continue
-            if not replace:
-                raise UserError(
-                    f"{folder}: holds a run of another {what} ({there.get(key)}, this one is {about[key]}): "
-                    "give another --out, or delete the folder to start anew"
-                )
-            aside = folder.with_name(f".{folder.name}.{there.get('recipe_sha')}.{there.get('seed')}")
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            for name in LEFT:
-                if (folder / name).exists():
-                    (folder / name).rename(aside / name)
-            break
-        else:
-            # What began on another commit or machine, or with changes in the tree, no single command makes again.
-            first, now = there.get("provenance", about["provenance"]), about["provenance"]
-            same = all(first[key] == now[key] for key in ("git_sha", "device", "torch"))
-            about["provenance"] = {**first, "git_dirty": bool(first["git_dirty"] or now["git_dirty"] or not same)}
-    write_json(path, about)
-    return about["provenance"]
+    if not path.exists():
+        return about
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as e:
+        raise UserError(f"{path}: not a run's config ({e}); delete the folder to start anew") from None
+    changed = [key for key in ("recipe_sha", "seed") if there.get(key) != about[key]]
+    if not changed:
+        # What began on another commit or machine, or with changes in the tree, no single command makes again.
+        first, now = there.get("provenance", about["provenance"]), about["provenance"]
+        same = all(first[key] == now[key] for key in ("git_sha", "device", "torch"))
+        dirty = bool(first["git_dirty"] or now["git_dirty"] or not same)
+        return {**about, "provenance": {**first, "git_dirty": dirty}}
+    if not replace:
+        key = changed[0]
+        what = key.removesuffix("_sha")
+        raise UserError(
+            f"{folder}: holds a run of another {what} ({there.get(key)}, this one is {about[key]}): "
+            "give another --out, or delete the folder to start anew"
+        )
+    aside = folder.with_name(f".{folder.name}.{there.get('recipe_sha')}.{there.get('seed')}")
+    if (aside / "config.json").exists():  # an older one of that recipe; without it, what is there is half of this one
+        shutil.rmtree(aside)
+    aside.mkdir(exist_ok=True)
+    for name in LEFT:
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)
+    return about
 
 
 def train(config: Config, args: argparse.Namespace, device: torch.device) -> None:
@@ -110,21 +111,20 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
     leader = distributed.rank() == 0
     if config.train.batch % distributed.world():
         raise UserError(f"train.batch={config.train.batch}: not a multiple of the {distributed.world()} processes")
-    started = provenance.collect(str(device), config.train.threads)
     dataset = open_dataset(config.data, "train")
     held_out = open_dataset(config.data, "test")
     clip = Clip.load(config.text.clip).to(device)
     recipe = recipe_sha(config, {"clip": clip.sha})
+    about = {
+        "recipe_sha": recipe,
+        "seed": args.seed,
+        "clip_sha": clip.sha,
+        "config": to_dict(config),
+        "provenance": provenance.collect(str(device), config.train.threads),
+    }
     if leader:
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
-        about = {
-            "recipe_sha": recipe,
-            "seed": args.seed,
-            "clip_sha": clip.sha,
-            "config": to_dict(config),
-            "provenance": started,
-        }
-        started = claim(args.out, about, args.replace)
+        about = claim(args.out, about, args.replace)
     distributed.wait()  # nobody may look for checkpoints before another recipe's are set aside
 
     model = GigaGAN(config, clip, args.seed, device)
@@ -152,10 +152,13 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
     )
     batches = Batches(dataset, clip, config, args.seed, device)
     trainer = Trainer(phases, batches, ema, checkpoints, config.train, args.out, rhythm, picture, args.tensorboard)
+    if leader:
+        write_json(args.out / "config.json", about)
     seconds = trainer.run()
     if leader:
-        about = {"images": trainer.images, "recipe": recipe}
-        save_tensors(args.out / "weights.safetensors", ema.network.state_dict(), about)
+        header = {"images": trainer.images, "recipe": recipe}
+        save_tensors(args.out / "weights.safetensors", ema.network.state_dict(), header)
+        started = about["provenance"]
         write_json(args.out / "run.json", summary(model, trainer, recipe, seconds, started, dataset, clip))
 
 

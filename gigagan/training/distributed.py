@@ -1,14 +1,13 @@
-"""One process or many under ``torchrun``: who I am, what the others have, and the mean of everybody's gradients."""
+"""One process or many under ``torchrun``: who I am, what the others have, and everybody's mean."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from gigagan.errors import UserError
 
@@ -73,13 +72,12 @@ def gather_objects(values: list[Any]) -> list[Any]:
     return [value for part in parts for value in part]
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the processes, in one message."""
+def average(tensors: list[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes, all in one message."""
     if world() == 1:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     flat /= world()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -23,7 +23,7 @@ from gigagan.training.ema import EMA
 from gigagan.training.phases import Phase
 from gigagan.training.runlog import RunLog
 
-# A step without a finite gradient is left out; this many of them in a row, in one phase, end the run.
+# A step without a finite loss and gradient is left out; this many of them in a row, in one phase, end the run.
 PATIENCE = 3
 
 
@@ -38,7 +38,10 @@ class Rhythm:
 
 
 class Trainer:
-    """Trains until a number of images, from the newest checkpoint on if there is one."""
+    """Trains until a number of images, from the newest checkpoint on if there is one.
+
+    Raises UserError, with nothing written, for a checkpoint that does not fit or has seen more than the budget.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,13 @@ class Trainer:
         self.phases, self.batches, self.ema, self.checkpoints = phases, batches, ema, checkpoints
         self.config, self.folder, self.rhythm, self.picture = config, folder, rhythm, picture
         self.leader = distributed.rank() == 0
+        self.total = round(config.kimg * 1000)
         self.images, self.non_finite = checkpoints.resume()
+        if self.images >= self.total + config.batch:
+            raise UserError(
+                f"{folder} has seen {self.images} images already, more than train.kimg={config.kimg:g}: "
+                "raise it, or train into another folder"
+            )
         self.log = RunLog(folder, self.images, tensorboard) if self.leader else None
         self.seconds_before = self.log.seconds() if self.log else 0.0
         self.in_a_row: dict[str, int] = defaultdict(int)
@@ -65,12 +74,7 @@ class Trainer:
 
         Raises UserError when the loss or a gradient stays non-finite; the last checkpoint is kept.
         """
-        total = round(self.config.kimg * 1000)
-        if self.images >= total + self.config.batch:
-            raise UserError(
-                f"{self.folder} has seen {self.images} images already, more than train.kimg={self.config.kimg:g}: "
-                "raise it, or train into another folder"
-            )
+        total = self.total
         progress = Progress(total, start=self.images) if self.leader else None
         began = time.monotonic()
         if self.images == 0:
@@ -88,7 +92,7 @@ class Trainer:
                         counts[f"{phase.name}/{name}"] += 1
             before = self.images
             self.images += self.config.batch
-            self.ema.update(self.phases[-1].network, self.images, self.config.batch)
+            self.ema.update(self.images, self.config.batch)
 
             seconds = self.seconds_before + time.monotonic() - began
             if self.leader:
@@ -119,7 +123,10 @@ class Trainer:
             save_tensors(path, self.ema.network.state_dict(), {"images": self.images})
 
     def _update(self, phase: Phase, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
-        """One update of one network; gradients accumulate over micro-batches and average over processes."""
+        """One update of one network; gradients accumulate over micro-batches and average over processes.
+
+        Returns the terms of the loss over the global batch, none if the step was left out.
+        """
         parameters = list(phase.network.parameters())
         others = [p for other in self.phases if other.network is not phase.network for p in other.network.parameters()]
         for parameter in others:
@@ -135,29 +142,30 @@ class Trainer:
                 terms[name] += value.detach() * share
         for parameter in others:
             parameter.requires_grad_(True)
-        distributed.average_gradients(parameters)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self._finite(phase, norm, terms):
-            phase.optimizer.step()
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        distributed.average([*gradients, *terms.values()])
+        if not self._finite(phase, gradients, terms):
+            return {}  # nor does it enter the log's averages
+        phase.optimizer.step()
         return terms
 
-    def _finite(self, phase: Phase, norm: Tensor, terms: dict[str, Tensor]) -> bool:
-        if math.isfinite(float(norm)):
+    def _finite(self, phase: Phase, gradients: list[Tensor], terms: dict[str, Tensor]) -> bool:
+        checked = torch.stack([torch.nn.utils.get_total_norm(gradients), *terms.values()])
+        if bool(checked.isfinite().all()):
             self.in_a_row[phase.name] = 0
             return True
         self.non_finite += 1
         self.in_a_row[phase.name] += 1
         shown = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
         if self.leader:
-            print(
-                f"step left out: {phase.name} has no finite gradient at {self.images} images ({shown})", file=sys.stderr
-            )
+            what = f"{phase.name} has no finite loss and gradient at {self.images} images"
+            print(f"step left out: {what} ({shown})", file=sys.stderr)
         if self.in_a_row[phase.name] >= PATIENCE:
             kept = self.checkpoints.files()
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
             raise UserError(
-                f"training diverged: {PATIENCE} updates of phase {phase.name} in a row without a finite gradient, "
-                f"the last at {self.images} images ({shown}); {last}; "
+                f"training diverged: {PATIENCE} updates of phase {phase.name} in a row without a finite loss and "
+                f"gradient, the last at {self.images} images ({shown}); {last}; "
                 "try a lower learning rate or a higher loss.r1_weight"
             )
         return False

@@ -197,7 +197,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_nothing_is_touched(copy, 
     damage(kind, newest(copy), mark)
     before = contents(copy)
     with pytest.raises(UserError, match=words) as error:
-        run(copy)
+        run(copy, "train.kimg=3")
     assert str(newest(copy)) in error.value.message
     assert "\n" not in error.value.message
     assert isinstance(error.value.code, str)  # so that Python prints it and ends with status 1
@@ -239,11 +239,30 @@ def test_a_run_of_another_recipe_is_set_aside_where_that_is_asked_for(copy, whol
     assert [row["images"] for row in log(copy)] == [50, 100]
 
 
+def test_a_run_that_is_killed_while_another_is_set_aside_loses_nothing(copy, whole, run, monkeypatch):
+    rename, done = Path.rename, []
+
+    def killed(self, target):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(copy, "loss.clip_weight=0.3", "train.kimg=0.05", "--replace")
+    monkeypatch.undo()
+    run(copy, "loss.clip_weight=0.3", "train.kimg=0.05", "--replace")
+    (aside,) = (path for path in copy.parent.iterdir() if path.name.startswith(".run."))
+    assert contents(aside) == contents(whole)
+    assert json.loads((copy / "run.json").read_text())["kimg"] == 0.05
+
+
 def test_a_run_that_has_seen_more_than_its_budget_is_not_passed_off_as_it(copy, run):
-    before = learned(copy)
+    before = contents(copy)
     with pytest.raises(UserError, match=r"2000 images already, more than train\.kimg=1"):
         run(copy, "train.kimg=1")
-    assert learned(copy) == before
+    assert contents(copy) == before
 
 
 @pytest.mark.parametrize("option", ["--tick", "--checkpoint", "--snapshots"])
@@ -287,7 +306,7 @@ def test_a_step_without_a_finite_gradient_is_left_out_and_counted(tmp_path, run,
     run(tmp_path / "run", "train.kimg=0.5")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["non_finite_steps"] == 2  # of D: its loss and R1
     assert log(tmp_path / "run")[-1]["non_finite"] == 2
-    assert "step left out: discriminator has no finite gradient at 200 images" in capsys.readouterr().err
+    assert "step left out: discriminator has no finite loss and gradient at 200 images" in capsys.readouterr().err
     tensors, _ = load_tensors(tmp_path / "run" / "weights.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     run(tmp_path / "run", "train.kimg=0.55")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_the_average_halves_its_distance_every_half_life():
     ema = EMA(network, TrainConfig(ema_kimg=0.1, ema_rampup=0.0))
     nn.init.constant_(network.weight, 1.0)
     for step in range(1, 11):
-        ema.update(network, step * 20, 20)
+        ema.update(step * 20, 20)
         assert ema.network.weight.item() == pytest.approx(1 - 0.5 ** (step * 20 / 100))
     assert not ema.network.weight.requires_grad
     assert network.weight.item() == 1.0
@@ -36,9 +37,9 @@ def test_the_half_life_is_at_most_a_share_of_the_images_seen():
     network = one(0.0)
     ema = EMA(network, TrainConfig(ema_kimg=1.0, ema_rampup=0.1))
     nn.init.constant_(network.weight, 1.0)
-    ema.update(network, 200, 20)  # half-life 20
+    ema.update(200, 20)  # half-life 20
     assert ema.network.weight.item() == pytest.approx(0.5)
-    ema.update(network, 10**6, 1000)  # half-life 1000
+    ema.update(10**6, 1000)  # half-life 1000
     assert ema.network.weight.item() == pytest.approx(0.75)
 
 
@@ -84,6 +85,22 @@ def test_only_the_network_of_a_phase_gets_gradients(tiny, gigagan, first_batch, 
         assert all(torch.equal(a, b) for a, b in zip(before, other.parameters(), strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(changing, phase.network.parameters(), strict=True))
         assert all(p.requires_grad for network in model.networks.values() for p in network.parameters())
+
+
+def test_a_step_whose_loss_alone_is_not_finite_is_left_out(tiny, gigagan, first_batch, trainer, capsys):
+    """Its gradients are finite: an overflow that a clamp hides, say."""
+    config = tiny()
+    loop = trainer(config, gigagan(config))
+    phase = loop.phases[0]
+    honest = phase.loss
+    spoiled = replace(phase, loss=lambda *batch: {**honest(*batch), "overflow": torch.tensor(torch.inf)})
+    before = [p.detach().clone() for p in phase.network.parameters()]
+    assert loop._update(spoiled, *first_batch(config)) == {}
+    assert loop.non_finite == 1
+    assert "overflow inf" in capsys.readouterr().err
+    assert all(torch.equal(a, b) for a, b in zip(before, phase.network.parameters(), strict=True))
+    assert loop._update(phase, *first_batch(config)).keys() == honest(*first_batch(config)).keys()
+    assert loop.non_finite == 1
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -96,6 +96,7 @@ class LossConfig:
     matching_weight: float = 1.0
     generator_matching_weight: float = 0.0  # optional: G minimises softplus(D(G(c), c^)); the paper is ambiguous
     clip_weight: float = 0.2  # Eq. 9
+    clip_captions: int = 0  # training captions to contrast with besides the batch's (c_n in Eq. 9), the same all along
     clip_temperature: float = 0.07  # Eq. 9 prints none
     r1_weight: float = 0.2048  # gamma; the penalty is gamma / 2 * |grad|^2
     r1_interval: int = 16  # steps between penalties, each weighted by the interval
@@ -127,8 +128,11 @@ LEAST = {
     "data.workers": 0,
     "generator.blocks": 1,
     "generator.kernels": 1,
+    "attention.head_width": 1,
+    "text.head_width": 1,
     "discriminator.blocks": 0,
     "loss.scale_ratio": 0,
+    "loss.clip_captions": 0,
     "loss.r1_interval": 1,
     "train.kimg": 0.001,
     "train.batch": 2,  # another caption is drawn from the batch
@@ -158,6 +162,11 @@ class Config:
             if not entries or not all(entry >= least for entry in entries):  # NaN is not at least anything
                 raise UserError(f"{path}={_format(value)}: must be at least {least}")
         for part in (self.generator, self.discriminator):
+            wrong = [r for r in part.attention_resolutions if r < 4 or r & (r - 1)]
+            if wrong:
+                raise UserError(
+                    f"attention_resolutions={_format(part.attention_resolutions)}: {wrong[0]} px is no level"
+                )
             n = len(part.attention_depth)
             if n not in (1, len(part.attention_resolutions)):
                 raise UserError(

@@ -83,6 +83,10 @@ def test_overrides_are_typed_and_the_last_one_counts():
         ("train.micro_batch=-1", "at least 0"),
         ("generator.kernels=1,0", "generator.kernels=1,0: must be at least 1"),
         ("generator.blocks=", "must be at least 1"),
+        ("generator.attention_resolutions=8,12", "attention_resolutions=8,12: 12 px is no level"),
+        ("discriminator.attention_resolutions=2", "attention_resolutions=2: 2 px is no level"),
+        ("text.head_width=0", "must be at least 1"),
+        ("loss.clip_captions=-1", "must be at least 0"),
         ("generator.attention_depth=1,1", "2 entries for 3 attention resolutions"),
     ],
 )

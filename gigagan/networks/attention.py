@@ -10,7 +10,16 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gigagan.config import AttentionConfig
+from gigagan.errors import UserError
 from gigagan.networks.parameters import Linear
+
+
+def head_count(width: int, head_width: int) -> int:
+    """Heads of ``head_width`` channels, or one where there are fewer. Raises UserError if channels are left over."""
+    n = max(1, width // head_width)
+    if width % n:
+        raise UserError(f"head_width={head_width}: does not divide an attention layer's {width} channels")
+    return n
 
 
 def _heads(x: Tensor, n: int) -> Tensor:
@@ -65,7 +74,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, head_width: int, style_dim: int | None) -> None:
         super().__init__()
-        self.n_heads = max(1, width // head_width)
+        self.n_heads = head_count(width, head_width)
         self.query_key = Linear(width, width, bias=None)
         self.value = Linear(width, width)
         self.out = Linear(width, width)
@@ -90,7 +99,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, head_width: int, text_width: int) -> None:
         super().__init__()
-        self.n_heads = max(1, width // head_width)
+        self.n_heads = head_count(width, head_width)
         self.query = Linear(width, width)
         self.key = Linear(text_width, width)
         self.value = Linear(text_width, width)
@@ -158,7 +167,7 @@ class TokenLayer(nn.Module):
 
     def __init__(self, width: int, head_width: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.n_heads = max(1, width // head_width)
+        self.n_heads = head_count(width, head_width)
         self.qkv = Linear(width, 3 * width)
         self.out = Linear(width, width, zero=True)
         self.mlp = MLP(width, mlp_ratio)

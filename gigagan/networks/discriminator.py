@@ -34,7 +34,7 @@ class Layer(nn.Module):
         level = int(math.log2(resolution)) - 2
         self.convs = nn.ModuleList(Conv(n_in, n_in, 3, gain=ACTIVATION_GAIN) for _ in range(per_level(d.blocks, level)))
         depth = 0
-        if config.attention.kinds != "none" and resolution in d.attention_resolutions:
+        if resolution in d.attention_resolutions:
             depth = per_level(d.attention_depth, d.attention_resolutions.index(resolution))
         # The text enters only through the predictors: self-attention alone, and no style token.
         self.attention = nn.ModuleList(PixelAttention(n_in, config.attention, None, None) for _ in range(depth))

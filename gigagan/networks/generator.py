@@ -87,7 +87,7 @@ class Level(nn.Module):
             for i in range(per_level(g.blocks, level))
         )
         depth = 0
-        if config.attention.kinds != "none" and self.resolution in g.attention_resolutions:
+        if self.resolution in g.attention_resolutions:
             depth = per_level(g.attention_depth, g.attention_resolutions.index(self.resolution))
         self.attention = nn.ModuleList(
             PixelAttention(n_out, config.attention, g.w_dim, text_width) for _ in range(depth)

@@ -20,6 +20,7 @@ from gigagan.config import Config
 from gigagan.data.item import Dataset
 from gigagan.networks.parameters import derive
 from gigagan.networks.text import TextFeatures
+from gigagan.pixels import to_tensor
 from gigagan.training import distributed
 
 
@@ -65,8 +66,7 @@ class _Positions:
 
 
 def _collate(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
-    images = np.stack([image for image, _ in items])
-    return torch.from_numpy(images).permute(0, 3, 1, 2), [caption for _, caption in items]
+    return torch.from_numpy(np.stack([image for image, _ in items])), [caption for _, caption in items]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Batch:
     text: TextFeatures  # of the captions c
     other: TextFeatures  # of other captions c^, drawn from the global batch
     has_other: Tensor  # [b], 0 where the global batch holds no caption of another meaning
-    positives: Tensor  # [b, N] bool: captions of the global batch that mean what c means
+    positives: Tensor  # [b, N + n] bool: which captions mean what c means, of the global batch and ``Batches.further``
     seeds: list[int]  # one a picture; phases derive their latents from them
 
     def split(self, size: int) -> Iterator[Batch]:
@@ -119,9 +119,11 @@ class Batches:
         self.batch = config.train.batch
         self.order = TrainingOrder(dataset, seed, config.data.flip)
         self.workers = config.data.workers
+        self.further = self._further(config.loss.clip_captions)
+        """Meanings and CLIP embeddings [n, E] of the training captions that every batch is contrasted with."""
 
     def start(self, images_seen: int) -> Iterator[tuple[Batch, Tensor]]:
-        """Yields (this process's share, CLIP text embeddings [N, E] of the global batch)."""
+        """Yields (this process's share, CLIP text embeddings [N + n, E] of the global batch and ``further``)."""
         loader = DataLoader(
             self.order,
             batch_sampler=_Positions(images_seen, self.batch),
@@ -134,6 +136,13 @@ class Batches:
             images_seen += self.batch
 
     @torch.no_grad()
+    def _further(self, n: int) -> tuple[list[str], Tensor]:
+        captions = {self.dataset.meaning(caption): caption for _, caption in (self.order[k] for k in range(n))}
+        if not captions:
+            return [], torch.empty(0, 0, device=self.device)
+        return list(captions), self.clip.embed_text(self.clip.tokenize(list(captions.values())).to(self.device))
+
+    @torch.no_grad()
     def _assemble(self, images: Tensor, captions: list[str], images_seen: int) -> tuple[Batch, Tensor]:
         tokens = self.clip.tokenize(captions).to(self.device)
         text = TextFeatures(*self.clip.text_features(tokens))
@@ -144,13 +153,15 @@ class Batches:
         b = len(captions)
         mine = slice(distributed.rank() * b, (distributed.rank() + 1) * b)
         index, found = other_captions(meanings, derive(self.seed, "noise", "captions", images_seen))
-        keys = np.array(meanings)
+        keys, (more, more_embeddings) = np.array(meanings), self.further
+        if more:
+            embeddings = torch.cat([embeddings, more_embeddings])
         batch = Batch(
-            images=images.to(self.device, non_blocking=True).float() / 127.5 - 1,
+            images=to_tensor(images, self.device),
             text=text,
             other=everyone[torch.from_numpy(index[mine]).to(self.device)],
             has_other=torch.from_numpy(found[mine]).to(self.device, torch.float32),
-            positives=torch.from_numpy(keys[mine, None] == keys[None]).to(self.device),
+            positives=torch.from_numpy(keys[mine, None] == np.array(meanings + more)[None]).to(self.device),
             seeds=[derive(self.seed, "noise", images_seen + k) for k in range(mine.start, mine.stop)],
         )
         return batch, embeddings

@@ -86,7 +86,7 @@ def matching_aware(mismatched: Predictions, weights: Weights, rows: Tensor) -> T
 
 
 def clip_contrastive(images: Tensor, texts: Tensor, positives: Tensor, temperature: float) -> Tensor:
-    """L_CLIP (Eq. 9): cross-entropy of each picture against the captions of the whole batch.
+    """L_CLIP (Eq. 9): cross-entropy of each picture against the captions of the whole batch, and any further ones.
 
     Deviation: a temperature, which Eq. 9 does not print, and all captions of the same meaning as positives.
 

@@ -33,7 +33,11 @@ class Phase:
 
 
 def optimizer(network: nn.Module, config: Config, lr: float) -> torch.optim.AdamW:
-    """AdamW with the paper's separate, stronger decay on attention layers (Table A2)."""
+    """AdamW with the paper's separate, stronger decay on attention (Table A2).
+
+    Deviation: that is the attention between pixels, and from pixels to text; T's layers decay as everything else does.
+    The paper does not say.
+    """
     train = config.train
     groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for name, parameter in network.named_parameters():

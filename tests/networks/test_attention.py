@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gigagan.config import AttentionConfig, TextConfig
+from gigagan.errors import UserError
 from gigagan.networks.attention import (
     Block,
     CrossAttention,
@@ -17,6 +18,7 @@ from gigagan.networks.attention import (
     SelfAttention,
     TokenLayer,
     distance_attention,
+    head_count,
     twice_differentiable,
 )
 from gigagan.networks.parameters import Linear
@@ -187,3 +189,15 @@ def test_local_text_is_every_token_but_the_end_and_the_global_text_is_the_end(re
         assert torch.equal(text.total[b], text.local[b, end])
     scaled = t(features._replace(tokens=100 * features.tokens))
     torch.testing.assert_close(scaled.total, text.total, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("width", "head_width", "heads"), [(64, 32, 2), (64, 64, 1), (16, 64, 1), (96, 48, 2), (64, 31, 2)]
+)
+def test_a_layer_has_as_many_heads_as_fit(width, head_width, heads):
+    assert head_count(width, head_width) == heads
+
+
+def test_channels_that_heads_do_not_share_evenly_are_refused():
+    with pytest.raises(UserError, match=r"head_width=32: does not divide an attention layer's 100 channels"):
+        head_count(100, 32)

@@ -129,6 +129,22 @@ def test_a_batch_holds_pictures_captions_and_other_captions(batches, clip):
         seen += 4
 
 
+def test_further_captions_are_told_apart_from_every_picture(batches, clip):
+    """c_n of Eq. 9: training captions, one for each meaning, behind those of the batch, the same in every batch."""
+    made, alone = batches("loss.clip_captions=9"), batches()
+    caption_of = [made.order[k][1] for k in range(20)]
+    further = {Numbered().meaning(caption): caption for caption in caption_of[:9]}
+    assert 1 < len(further) < 9
+    features = clip.embed_text(clip.tokenize(list(further.values())))
+    for step in range(5):
+        (batch, embeddings), (bare, own) = next(made.start(4 * step)), next(alone.start(4 * step))
+        torch.testing.assert_close(embeddings, torch.cat([own, features]))
+        assert torch.equal(batch.images, bare.images)
+        assert torch.equal(batch.positives[:, :4], bare.positives)
+        meanings = [Numbered().meaning(caption) for caption in caption_of[4 * step : 4 * step + 4]]
+        assert batch.positives[:, 4:].tolist() == [[mine == other for other in further] for mine in meanings]
+
+
 def test_a_batch_is_a_function_of_seed_and_images_seen(batches):
     all_at_once = list(itertools.islice(batches().start(0), 5))
     later, _ = next(batches().start(16))

@@ -30,6 +30,15 @@ RESULTS = f"results/{PLAN.name}"
 VARIANTS = "ablations/variants.yaml"
 
 
+# What each scoring rule is told, and reruns for.
+SCORING = {
+    "suite": PLAN.name,
+    "protocols": ",".join(PLAN.suite.protocols),
+    "definitions": PLAN.protocols,
+    "code": PLAN.scoring,
+}
+
+
 container: "gigagan-bench.sif"
 
 
@@ -53,6 +62,7 @@ rule clip:
         f"runs/{PLAN.name}/clip/{{arch}}/open_clip_model.safetensors",
     log:
         f"runs/{PLAN.name}/clip/{{arch}}.log",
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
     params:
@@ -95,6 +105,7 @@ rule train:
         f"{RUN}/train.log",
     benchmark:
         f"{RUN}/train.benchmark.jsonl"
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
     params:
@@ -116,6 +127,7 @@ rule sample:
         f"{RUN}/samples.zip",
     log:
         f"{RUN}/sample.log",
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
     params:
@@ -136,6 +148,7 @@ rule untrained:
         f"runs/{PLAN.name}/untrained/samples.zip",
     log:
         f"runs/{PLAN.name}/untrained/sample.log",
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
     params:
@@ -158,6 +171,7 @@ rule features:
         f"runs/{PLAN.name}/{{images}}.features.log",
     wildcard_constraints:
         images="real|reference|.*/samples",
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
     params:
@@ -182,10 +196,7 @@ rule score:
         f"{RUN}/metrics.log",
     params:
         who=f"--variant {{variant}} --seed {{seed}} --run {RUN}",
-        suite=PLAN.name,
-        protocols=",".join(PLAN.suite.protocols),
-        definitions=PLAN.protocols,
-        code=PLAN.scoring,
+        **SCORING,
     shell:
         "OMP_NUM_THREADS=1 python -m evaluation.score --features {input.features} --images {input.images}"
         " --reference-features {input.reference} --protocols {params.protocols} --suite {params.suite}"
@@ -204,10 +215,7 @@ use rule score as score_untrained with:
         f"runs/{PLAN.name}/untrained/metrics.log",
     params:
         who=f"--variant untrained --seed {PLAN.seeds[0]} --run {PLAN.first} --kimg 0",
-        suite=PLAN.name,
-        protocols=",".join(PLAN.suite.protocols),
-        definitions=PLAN.protocols,
-        code=PLAN.scoring,
+        **SCORING,
 
 
 use rule score as score_real with:
@@ -221,10 +229,7 @@ use rule score as score_real with:
         f"runs/{PLAN.name}/real.metrics.log",
     params:
         who="--variant real",
-        suite=PLAN.name,
-        protocols=",".join(PLAN.suite.protocols),
-        definitions=PLAN.protocols,
-        code=PLAN.scoring,
+        **SCORING,
 
 
 rule curve:
@@ -236,6 +241,7 @@ rule curve:
         f"{RUN}/progress.jsonl",
     log:
         f"{RUN}/curve.log",
+    threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
     params:

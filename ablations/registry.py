@@ -24,6 +24,7 @@ from gigagan.errors import UserError, command, nearest
 
 HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
+DEVICES = ("auto", "cpu", "cuda")
 PHOTOGRAPHS = ("shards", "folder", "coco")
 
 
@@ -175,7 +176,11 @@ class Plan:
         if self.base.data.name in PHOTOGRAPHS and not Path(self.base.data.path).is_dir():
             key = "shards" if self.base.data.name == "shards" else "images"
             raise UserError(f"suite {self.name}: {key}={self.base.data.path}: no such folder")
-        self.device = _device() if self.suite.device == "auto" else self.suite.device
+        self.device = str(config.get("device", "")) or self.suite.device
+        if self.device not in DEVICES:
+            raise UserError(f"device={self.device}: no such device{nearest(self.device, DEVICES)}")
+        if self.device == "auto":
+            self.device = _device()
         self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
         self.verdict = [f"results/{self.name}/verdict.txt"] if self.suite.gate else []
@@ -203,8 +208,9 @@ class Plan:
     def pretrain_data(self) -> list[str]:
         """The same as options of gigagan.pretrain_clip."""
         data = self.base.data
-        path = ["--path", data.path] if data.path else []
-        return ["--data", data.name, *path, "--resolution", str(data.resolution)]
+        files = [("--path", data.path), ("--annotations", data.annotations)]
+        given = [word for option, value in files if value for word in (option, value)]
+        return ["--data", data.name, *given, "--resolution", str(data.resolution)]
 
     def pretrain_images(self, wildcards: Any) -> int:
         return self.suite.pretrain[wildcards.arch]
@@ -214,8 +220,10 @@ class Plan:
         return 1 + sorted(self.suite.pretrain).index(wildcards.arch)
 
     def clips(self, arch: str) -> list[str]:
-        """The file of a CLIP that the suite trains for itself; none where it uses a shipped or pretrained one."""
-        return [f"runs/{self.name}/clip/{arch}/open_clip_model.safetensors"] if arch in self.suite.pretrain else []
+        """The file of a CLIP: one that the suite trains for itself, or a shipped one; none where it is only named."""
+        name = {"conditioner": self.base.text.clip, "judge": self.suite.judge}[arch]
+        file = Path(name.removeprefix("local-dir:")) / "open_clip_model.safetensors"
+        return [str(file)] if arch in self.suite.pretrain or file.is_file() else []
 
     @property
     def threads(self) -> int:
@@ -269,6 +277,8 @@ def _device() -> str:
 RATES = {"cpu": 44.0, "gpu": 50_000.0}
 # A process with torch and open_clip in GB, and what activations take for each GFLOP of a micro-batch (measured there).
 PROCESS_GB, ACTIVATION_GB = 0.8, 0.02
+# Images a second at which gigagan.pretrain_clip trains a CLIP on one such core.
+CLIP_RATE = 500.0
 # Forward passes that one image costs in training: G once without and once with gradients (3), D on real and generated
 # images and again for G, each with gradients.
 G_PASSES, D_PASSES = 4.0, 9.0
@@ -295,7 +305,10 @@ def forward_gflops(config: Config, text_width: int = 64, tokens: int = 28) -> tu
 
 
 def cost(name: str, device: str) -> str:
-    """What training a suite takes: a table of time, memory and disk per variant, and the sums."""
+    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums.
+
+    Sampling and scoring come on top: about a minute a run on a CPU for a thousand images.
+    """
     of = suite(name)
     lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
     total_hours = total_disk = memory = 0.0
@@ -315,6 +328,10 @@ def cost(name: str, device: str) -> str:
             f"{variant:28} {g_size:7.2f}M {d_size:7.2f}M {config.train.kimg:8g} {per_image:10.3f} "
             f"{hours:8.2f} {disk:8.1f}"
         )
+    if of.pretrain:
+        n_images = sum(of.pretrain.values())
+        hours = n_images / CLIP_RATE / 3600
+        lines.append(f"{len(of.pretrain)} CLIPs, trained first on {n_images:,} images: about {hours:.2f} cpu-hours")
     lines.append(
         f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {total_hours:.1f} {device}-hours of "
         f"training, {memory:.1f} GB of memory a run, {total_disk / 1000:.2f} GB of disk (estimated from FLOPs at "

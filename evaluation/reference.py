@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,19 @@ from gigagan.errors import UserError, command
 from gigagan.progress import Progress
 
 
-def describe(config: DataConfig) -> dict[str, Any]:
-    """What of a data configuration changes a score: part of every protocol hash."""
-    return {"dataset": config.name, "resolution": config.resolution, "objects": list(config.objects)}
+def describe(config: DataConfig, items: Sequence[Item]) -> dict[str, Any]:
+    """What of the data changes a score: part of every protocol hash.
+
+    Scenes are described by their settings; photographs are whatever lies in a folder, so their contents are hashed.
+    """
+    about: dict[str, Any] = {"dataset": config.name, "resolution": config.resolution}
+    if config.name == "scenes":
+        return about | {"objects": list(config.objects)}
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(item.image.tobytes())
+        digest.update(item.caption.encode())
+    return about | {"contents": digest.hexdigest()[:12]}
 
 
 def draw(dataset: Dataset, n: int) -> Iterator[tuple[int, Item]]:
@@ -65,9 +75,10 @@ def main() -> None:
     for found in draw(open_dataset(config, "test"), n):
         drawn.append(found)
         progress.update(len(drawn))
+    about = describe(config, [item for _, item in drawn])
     for path, part in ((args.reference, drawn[: args.n_reference]), (args.real, drawn[args.n_reference :])):
         indices, items = zip(*part, strict=True)
-        write_images(path, (item.image for item in items), [item.caption for item in items], indices, describe(config))
+        write_images(path, (item.image for item in items), [item.caption for item in items], indices, about)
 
 
 if __name__ == "__main__":

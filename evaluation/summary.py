@@ -181,7 +181,7 @@ def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None =
         Line(
             variant,
             len({row["seed"] for row in by_variant[variant.name]} - {None}),
-            _spread(row["params_m"] for row in by_variant[variant.name]),
+            _spread((row["params_m"] for row in by_variant[variant.name]), digits=4),
             _spread(row["kimg"] for row in by_variant[variant.name]),
             {column: cells[column][variant.name] for column in columns if variant.name in cells[column]},
         )
@@ -241,7 +241,7 @@ def _cells(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> dic
     return cells
 
 
-def _spread(values: Iterable[float | None]) -> str:
+def _spread(values: Iterable[float | None], digits: int = 6) -> str:
     """The one value all rows share, or the range of several; empty for none."""
     known = sorted({v for v in values if v is not None})
-    return "–".join(f"{v:.6g}" for v in dict.fromkeys(known[:1] + known[-1:]))
+    return "–".join(f"{v:.{digits}g}" for v in dict.fromkeys(known[:1] + known[-1:]))

@@ -262,6 +262,22 @@ def test_photographs_need_a_folder_that_exists(tmp_path):
         Plan({"suite": "photos", "shards": str(tmp_path / "nowhere")})
     plan = Plan({"suite": "photos", "shards": str(tmp_path)})
     assert f"data.path={tmp_path}" in plan.overrides
+    assert plan.pretrain_data == ["--data", "shards", "--path", str(tmp_path), "--resolution", "32"]
+
+
+def test_the_workflow_knows_the_files_of_clips_that_are_shipped_and_of_those_it_trains(tmp_path):
+    weights = "open_clip_model.safetensors"
+    demo = Plan({"suite": "demo"})
+    assert demo.clips("conditioner") == [f"gigagan/weights/scenes-conditioner/{weights}"]
+    assert demo.clips("judge") == [f"evaluation/weights/scenes-judge/{weights}"]
+    photos = Plan({"suite": "photos", "shards": str(tmp_path)})
+    assert photos.clips("judge") == [f"runs/photos/clip/judge/{weights}"]
+
+
+def test_a_machine_that_only_submits_jobs_can_say_where_they_run():
+    assert Plan({"suite": "smoke"}).gpu == 0
+    plan = Plan({"suite": "demo", "device": "cuda"})
+    assert (plan.device, plan.gpu) == ("cuda", 1)
 
 
 def test_cost_counts_parameters_and_work(tiny, clip):
@@ -279,6 +295,7 @@ def test_commands(capsys, monkeypatch):
         (["list"], ("no_ms_io", "demo_long", "discriminator.multi_scale=none")),
         (["show", "demo", "no_attention"], ("differs from gigagan in", "attention.kinds: self+cross -> none")),
         (["cost", "smoke"], ("gigagan", "cpu-hours", "GB of disk")),
+        (["cost", "photos"], ("2 CLIPs, trained first on 140,000 images: about 0.08 cpu-hours", "GB of disk")),
     ):
         monkeypatch.setattr("sys.argv", ["registry", *arguments])
         registry.main()

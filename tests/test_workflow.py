@@ -84,6 +84,8 @@ def test_photos_plan_with_their_clips(tmp_path):
     [
         (["suite=dmeo"], "unknown suite 'dmeo' (did you mean 'demo'?)"),
         (["suite=photos"], "needs shards"),
+        (["suite=demo", "device=cude"], "device=cude: no such device (did you mean 'cuda'?)"),
+        (["suite=demo", "variants=no_atention"], "unknown variant 'no_atention' (did you mean 'no_attention'?)"),
         (["suite=photos", "shards=no/such/folder"], "no/such/folder: no such folder"),
     ],
 )

@@ -175,7 +175,7 @@ rule features:
     resources:
         gpu=PLAN.gpu,
     params:
-        judge=PLAN.suite.judge,
+        judge=PLAN.judge,
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code("evaluation.features", "evaluation.pyramid", "gigagan.clip"),
@@ -245,7 +245,7 @@ rule curve:
     resources:
         gpu=PLAN.gpu,
     params:
-        judge=PLAN.suite.judge,
+        judge=PLAN.judge,
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code("evaluation.curve", "evaluation.features", "evaluation.metrics", "gigagan.sampling"),

@@ -225,6 +225,10 @@ class Plan:
         file = Path(name.removeprefix("local-dir:")) / "open_clip_model.safetensors"
         return [str(file)] if arch in self.suite.pretrain or file.is_file() else []
 
+    def judge(self, wildcards: Any) -> str:
+        """The CLIP that scores."""
+        return self.suite.judge
+
     @property
     def threads(self) -> int:
         return self.base.train.threads

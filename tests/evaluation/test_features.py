@@ -120,11 +120,14 @@ def test_a_feature_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_bad_feature_file_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no features at"):
+    with pytest.raises(UserError, match="no such file; extract the features again"):
         feature_file.read(tmp_path / "none")
     (tmp_path / "cut").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
-    with pytest.raises(UserError, match="not a whole feature file"):
+    with pytest.raises(UserError, match="truncated or no safetensors file.*extract the features again"):
         feature_file.read(tmp_path / "cut")
+    feature_file.write(tmp_path / "old", {}, {"schema": 0})
+    with pytest.raises(UserError, match="no feature file of schema 1"):
+        feature_file.read(tmp_path / "old")
 
 
 # From held-out images to rows ----------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_a_bad_feature_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; extract the features again"):
         feature_file.read(tmp_path / "none")
     (tmp_path / "cut").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
-    with pytest.raises(UserError, match="truncated or no safetensors file.*extract the features again"):
+    with pytest.raises(UserError, match=r"truncated or no safetensors file.*extract the features again"):
         feature_file.read(tmp_path / "cut")
     feature_file.write(tmp_path / "old", {}, {"schema": 0})
     with pytest.raises(UserError, match="no feature file of schema 1"):

@@ -170,8 +170,9 @@ def main() -> None:
         raise UserError(f"{args.reference_features} is of another judge or pyramid: extract the features again")
     extractors = [judge_extractor(judge), pyramid_extractor]
     rows = with_ratios({name: measure(disturb(held), extractors, reference) for name, disturb in DISTURBANCES.items()})
+    table = to_markdown(rows, _source(held, reference, judge))  # before the tree changes
     write_text(args.out.with_suffix(".csv"), to_csv(rows))
-    write_text(args.out.with_suffix(".md"), to_markdown(rows, _source(held, reference, judge)))
+    write_text(args.out.with_suffix(".md"), table)
 
 
 def _source(held: Held, reference: dict[str, np.ndarray], judge: Clip) -> str:

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from evaluation import records
-from evaluation.summary import read_variants, summarise
+from evaluation.summary import brief, read_variants, summarise
 from evaluation.tables import markdown
 from gigagan import files
 from gigagan.errors import UserError, command
@@ -21,12 +21,14 @@ from gigagan.errors import UserError, command
 SHOWN = "demo"
 BEGIN = "<!-- demo: made by `python -m evaluation.readme` from results/records; do not edit -->"
 END = "<!-- /demo -->"
+MORE = "With intervals and speeds, and for the other suites: [results/README.md](results/README.md)."
 PICTURES = ("grid", "bars", "fd_over_training", "fd_vs_clip")
 
 
-def table(folder: Path, suite: str, variants: str) -> str:
-    """The ablation table of a suite's committed rows, as Markdown."""
-    return markdown(summarise(records.read([folder / f"{suite}.jsonl"]), suite, read_variants(variants)))
+def table(folder: Path, suite: str, variants: str, short: bool = False) -> str:
+    """The ablation table of a suite's committed rows, as Markdown; ``short`` is for the front page."""
+    summary = summarise(records.read([folder / f"{suite}.jsonl"]), suite, read_variants(variants))
+    return markdown(brief(summary) if short else summary)
 
 
 def pictures(gallery: Path, suite: str, base: str, names: tuple[str, ...] = PICTURES) -> str:
@@ -63,7 +65,7 @@ def main() -> None:
     if SHOWN not in suites:
         raise UserError(f"{args.records}: no {SHOWN}.jsonl there; take its rows in with evaluation.records add")
     shown = pictures(args.gallery, SHOWN, "results/gallery", ("grid",))
-    block = f"{shown}\n{table(args.records, SHOWN, args.variants)}"
+    block = f"{shown}\n{table(args.records, SHOWN, args.variants, short=True)}\n{MORE}"
     files.write_text("README.md", front(Path("README.md").read_text(encoding="utf-8"), block))
     parts = ["# Results\n\nMade by `python -m evaluation.readme` from `records/`, the committed rows; do not edit.\n"]
     for suite in suites:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -188,6 +188,21 @@ def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None =
         for variant in in_order(by_variant, known or {})
     ]
     return Summary(suite, rows, columns, lines)
+
+
+def brief(summary: Summary) -> Summary:
+    """For a front page: the scores alone, without speeds, controls and intervals within one run."""
+
+    def plain(cell: Cell) -> Cell:
+        return cell if cell.over == "seeds" else replace(cell, value=replace(cell.value, low=None, high=None), over="")
+
+    columns = [column for column in summary.columns if column.about.kind == "quality"]
+    lines = [
+        replace(line, cells={column: plain(line.cells[column]) for column in columns if column in line.cells})
+        for line in summary.lines
+    ]
+    rows = [row for row in summary.rows if METRICS[row["metric"]].kind == "quality"]
+    return replace(summary, rows=rows, columns=columns, lines=lines)
 
 
 def setting(row: Row) -> tuple[str, ...]:

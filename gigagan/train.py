@@ -176,11 +176,12 @@ def summary(
     def millions(network: torch.nn.Module) -> float:
         return round(sum(p.numel() for p in network.parameters()) / 1e6, 6)
 
+    on_gpu, dtype = model.device.type == "cuda", model.config.train.dtype
     return {
         "recipe_sha": recipe,
         "kimg": trainer.images / 1000,
         "seconds": round(seconds, 2),
-        "dtype": model.config.train.dtype,
+        "dtype": "tf32" if on_gpu and dtype == "fp32" else dtype,
         "params_m": millions(model.generator),
         "discriminator_params_m": millions(model.discriminator),
         "non_finite_steps": trainer.non_finite,

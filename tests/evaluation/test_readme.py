@@ -14,7 +14,17 @@ VARIANTS = str(ROOT / "ablations" / "variants.yaml")
 
 def test_the_front_page_shows_the_committed_rows():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.table(RECORDS, readme.SHOWN, VARIANTS).strip() in page
+    assert readme.table(RECORDS, readme.SHOWN, VARIANTS, short=True).strip() in page
+
+
+def test_the_front_page_shows_scores_without_speeds_and_intervals_of_one_run():
+    short, whole = (readme.table(RECORDS, readme.SHOWN, VARIANTS, short) for short in (True, False))
+    for part in ("latency", "throughput", "shuffled", "[", "captions of one run"):
+        assert part in whole
+        assert part not in short
+    row = next(line for line in short.splitlines() if line.startswith("| GigaGAN |"))
+    for cell in row.split(" | ")[1:]:
+        assert cell.rstrip(" |") in whole
 
 
 def test_every_suite_with_rows_is_on_the_results_page():

@@ -181,7 +181,7 @@ rule features:
         code=registry.code("evaluation.features", "evaluation.pyramid", "gigagan.clip"),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.features --images {input.images}"
-        " --judge {params.judge} --device {params.device} --out {output} &> {log}"
+        " --judge {params.judge:q} --device {params.device} --out {output} &> {log}"
 
 
 rule score:
@@ -251,7 +251,7 @@ rule curve:
         code=registry.code("evaluation.curve", "evaluation.features", "evaluation.metrics", "gigagan.sampling"),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.curve --run $(dirname {input.weights})"
-        " --real {input.prompts} --reference-features {input.reference} --judge {params.judge} --device {params.device}"
+        " --real {input.prompts} --reference-features {input.reference} --judge {params.judge:q} --device {params.device}"
         " --out {output} &> {log}"
 
 

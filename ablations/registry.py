@@ -281,7 +281,8 @@ def _device() -> str:
 RATES = {"cpu": 44.0, "gpu": 50_000.0}
 # A process with torch and open_clip in GB, and what activations take for each GFLOP of a micro-batch (measured there).
 PROCESS_GB, ACTIVATION_GB = 0.8, 0.02
-# Images a second at which gigagan.pretrain_clip trains a CLIP on one such core.
+# Images a second at which gigagan.pretrain_clip trains a CLIP on one such core; no GPU is taken to be faster, since
+# much of that time goes into reading and drawing pictures.
 CLIP_RATE = 500.0
 # Forward passes that one image costs in training: G once without and once with gradients (3), D on real and generated
 # images and again for G, each with gradients.
@@ -309,10 +310,7 @@ def forward_gflops(config: Config, text_width: int = 64, tokens: int = 28) -> tu
 
 
 def cost(name: str, device: str) -> str:
-    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums.
-
-    Sampling and scoring come on top: about a minute a run on a CPU for a thousand images.
-    """
+    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums."""
     of = suite(name)
     lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
     total_hours = total_disk = memory = 0.0
@@ -333,13 +331,15 @@ def cost(name: str, device: str) -> str:
             f"{hours:8.2f} {disk:8.1f}"
         )
     if of.pretrain:
-        n_images = sum(of.pretrain.values())
-        hours = n_images / CLIP_RATE / 3600
-        lines.append(f"{len(of.pretrain)} CLIPs, trained first on {n_images:,} images: about {hours:.2f} cpu-hours")
+        kimg = sum(of.pretrain.values()) / 1000
+        hours = kimg * 1000 / CLIP_RATE / 3600
+        total_hours += hours
+        lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':10} {hours:8.2f}")
     lines.append(
         f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {total_hours:.1f} {device}-hours of "
-        f"training, {memory:.1f} GB of memory a run, {total_disk / 1000:.2f} GB of disk (estimated from FLOPs at "
-        f"{RATES[device]:g} GFLOP/s per {'core' if device == 'cpu' else 'device'})"
+        f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
+        f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
+        f"{'core' if device == 'cpu' else 'device'})"
     )
     return "\n".join(lines)
 

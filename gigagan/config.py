@@ -161,17 +161,18 @@ class Config:
             entries = value if isinstance(value, tuple) else (value,)
             if not entries or not all(entry >= least for entry in entries):  # NaN is not at least anything
                 raise UserError(f"{path}={_format(value)}: must be at least {least}")
-        for part in (self.generator, self.discriminator):
-            wrong = [r for r in part.attention_resolutions if r < 4 or r & (r - 1)]
-            if wrong:
+        for name in ("generator", "discriminator"):
+            part = getattr(self, name)
+            sides, depths = part.attention_resolutions, part.attention_depth
+            given = f"{name}.attention_resolutions={_format(sides)}"
+            if wrong := [side for side in sides if side < 4 or side & (side - 1)]:
+                raise UserError(f"{given}: {wrong[0]} px is no level")
+            if self.attention.kinds != "none" and min(sides, default=r + 1) > r:
+                raise UserError(f"{given}: none up to data.resolution={r}; if that is meant, say attention.kinds=none")
+            if len(depths) not in (1, len(sides)):
                 raise UserError(
-                    f"attention_resolutions={_format(part.attention_resolutions)}: {wrong[0]} px is no level"
-                )
-            n = len(part.attention_depth)
-            if n not in (1, len(part.attention_resolutions)):
-                raise UserError(
-                    f"attention_depth={part.attention_depth} has {n} entries for "
-                    f"{len(part.attention_resolutions)} attention resolutions: give one, or one for each"
+                    f"{name}.attention_depth={_format(depths)} has {len(depths)} entries for {len(sides)} attention "
+                    "resolutions: give one, or one for each"
                 )
 
 

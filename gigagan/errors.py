@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from types import TracebackType
 
 
 class UserError(SystemExit):
@@ -31,12 +32,32 @@ def nearest(name: str, known: object) -> str:
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(names)})"
 
 
+INTERRUPTED = "interrupted: type the same command again to go on from the last checkpoint"
+
+
+def one_line_for_ctrl_c() -> None:
+    """Let Ctrl-C end a command in one line while its modules are still being imported, which takes seconds.
+
+    Only under ``python -m``, which names the program ``-m`` until it has found it: no other program's hook is touched.
+    """
+    if sys.argv[:1] == ["-m"]:
+        usual = sys.excepthook
+
+        def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+            if issubclass(kind, KeyboardInterrupt):
+                print(INTERRUPTED, file=sys.stderr)
+            else:
+                usual(kind, value, trace)
+
+        sys.excepthook = hook
+
+
 def command(main: Callable[[], None]) -> None:
     """Run a command's ``main``: Ctrl-C and a full disk end in one line too, never in a traceback."""
     try:
         main()
     except KeyboardInterrupt:
-        print("interrupted: type the same command again to go on from the last checkpoint", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -86,10 +86,13 @@ def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | No
     weights = run / "weights.safetensors"
     if snapshot is not None:
         weights = run / "snapshots" / f"{snapshot:012d}.safetensors"
+        if not weights.is_file():
+            kept = ", ".join(str(int(path.stem)) for path in sorted(weights.parent.glob("[0-9]*.safetensors")))
+            raise UserError(f"{run}: no snapshot after {snapshot} images (there are: {kept or 'none'})")
     elif not weights.is_file():
         raise UserError(f"{run}: no weights.safetensors there; train this run to its end first")
     with torch.device("meta"):
         generator = Generator(config, clip.text_width)
     generator.to_empty(device="cpu")
-    load_into(generator, load_tensors(weights)[0], weights)
+    load_into(generator, load_tensors(weights, "train this run again")[0], weights)
     return GeneratorSampler(generator, clip, torch.device(device))

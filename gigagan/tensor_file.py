@@ -37,11 +37,12 @@ def read(path: str | os.PathLike[str], remedy: str) -> tuple[dict[str, np.ndarra
     with open(path, "rb") as f:
         if f.read(2) in PICKLES:
             raise UserError(
-                f"{path}: holds a pickle, which can run code when it is read; only safetensors files are loaded"
+                f"{path}: holds a pickle, which can run code when it is read; only safetensors files are "
+                f"loaded; {remedy}"
             )
     try:
         with safe_open(path, framework="numpy") as f:
-            about = json.loads((f.metadata() or {}).get("about", "{}"))
+            about = dict(json.loads((f.metadata() or {}).get("about", "{}")))
             return {name: f.get_tensor(name) for name in f.keys()}, about
-    except (SafetensorError, OSError, ValueError) as e:
+    except (SafetensorError, OSError, ValueError, TypeError) as e:
         raise UserError(f"{path}: truncated or no safetensors file ({e}); {remedy}") from None

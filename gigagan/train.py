@@ -7,9 +7,9 @@ torchrun --nproc-per-node 8 -m gigagan.train --out ...
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,29 +79,29 @@ def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
         return about
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as e:
-        raise UserError(f"{path}: not a run's config ({e}); delete the folder to start anew") from None
-    changed = [key for key in ("recipe_sha", "seed") if there.get(key) != about[key]]
-    if not changed:
-        # What began on another commit or machine, or with changes in the tree, no single command makes again.
-        first, now = there.get("provenance", about["provenance"]), about["provenance"]
+        changed = [key for key in ("recipe_sha", "seed") if there[key] != about[key]]
+        first, now = there["provenance"], about["provenance"]
         same = all(first[key] == now[key] for key in ("git_sha", "device", "torch"))
         dirty = bool(first["git_dirty"] or now["git_dirty"] or not same)
+    except (ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path}: not a run's config ({e!r}); delete the folder to start anew") from None
+    if not changed:
+        # What began on another commit or machine, or with changes in the tree, no single command makes again.
         return {**about, "provenance": {**first, "git_dirty": dirty}}
     if not replace:
         key = changed[0]
         what = key.removesuffix("_sha")
         raise UserError(
-            f"{folder}: holds a run of another {what} ({there.get(key)}, this one is {about[key]}): "
+            f"{folder}: holds a run of another {what} ({there[key]}, this one is {about[key]}): "
             "give another --out, or delete the folder to start anew"
         )
-    aside = folder.with_name(f".{folder.name}.{there.get('recipe_sha')}.{there.get('seed')}")
-    if (aside / "config.json").exists():  # an older one of that recipe; without it, what is there is half of this one
-        shutil.rmtree(aside)
+    left = [name for name in LEFT if (folder / name).exists()]
+    # The first place that holds none of it: a new one, or that of a move which was cut short.
+    places = (folder.with_name(f".{folder.name}.{there['recipe_sha']}.{n}") for n in itertools.count())
+    aside = next(place for place in places if not any((place / name).exists() for name in left))
     aside.mkdir(exist_ok=True)
-    for name in LEFT:
-        if (folder / name).exists():
-            (folder / name).rename(aside / name)
+    for name in left:
+        (folder / name).rename(aside / name)
     return about
 
 
@@ -122,14 +122,14 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
         "config": to_dict(config),
         "provenance": provenance.collect(str(device), config.train.threads),
     }
+    model = GigaGAN(config, clip, args.seed, device)
+    ema = EMA(model.generator, config.train)
+    phases = model.phases()
     if leader:
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
         about = claim(args.out, about, args.replace)
     distributed.wait()  # nobody may look for checkpoints before another recipe's are set aside
 
-    model = GigaGAN(config, clip, args.seed, device)
-    ema = EMA(model.generator, config.train)
-    phases = model.phases()
     checkpoints = Checkpoints(
         args.out / "checkpoints",
         {**model.networks, "ema": ema.network},

@@ -76,7 +76,7 @@ def test_values_are_rounded_and_clipped():
 def test_missing_parts_are_named(run, tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no run folder \(it has no config\.json\)"):
         load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"000000000099\.safetensors: no such file"):
+    with pytest.raises(UserError, match=r"no snapshot after 99 images \(there are: 0\)"):
         load(run, snapshot=99)
     (run / "weights.safetensors").unlink()
     with pytest.raises(UserError, match=r"no weights\.safetensors there; train this run to its end first"):

@@ -140,7 +140,10 @@ class Batches:
         captions = {self.dataset.meaning(caption): caption for _, caption in (self.order[k] for k in range(n))}
         if not captions:
             return [], torch.empty(0, 0, device=self.device)
-        return list(captions), self.clip.embed_text(self.clip.tokenize(list(captions.values())).to(self.device))
+        cut, texts = self.clip.n_cut, list(captions.values())
+        parts = [self.clip.tokenize(texts[i : i + 256]).to(self.device) for i in range(0, len(texts), 256)]
+        self.clip.n_cut = cut  # counts the captions that were trained on
+        return list(captions), torch.cat([self.clip.embed_text(tokens) for tokens in parts])
 
     @torch.no_grad()
     def _assemble(self, images: Tensor, captions: list[str], images_seen: int) -> tuple[Batch, Tensor]:

@@ -22,9 +22,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, object
     tensor_file.write(path, {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}, about)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def load_tensors(
+    path: Path, remedy: str = "delete it to go on from the one before"
+) -> tuple[dict[str, Tensor], dict[str, object]]:
     """Read what ``save_tensors`` wrote. Raises UserError for a missing, truncated or foreign file."""
-    arrays, about = tensor_file.read(path, "delete it to go on from the one before")
+    arrays, about = tensor_file.read(path, remedy)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, about
 
 

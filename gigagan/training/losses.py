@@ -88,7 +88,8 @@ def matching_aware(mismatched: Predictions, weights: Weights, rows: Tensor) -> T
 def clip_contrastive(images: Tensor, texts: Tensor, positives: Tensor, temperature: float) -> Tensor:
     """L_CLIP (Eq. 9): cross-entropy of each picture against the captions of the whole batch, and any further ones.
 
-    Deviation: a temperature, which Eq. 9 does not print, and all captions of the same meaning as positives.
+    Deviation: a temperature, which Eq. 9 does not print; all captions of the same meaning as positives; and, where a
+    batch is small, further training captions, the same in every step.
 
     images [B, E] and texts [N, E] of unit norm, positives [B, N] bool: the captions that mean what picture b was asked
     for; all of them count as right.

@@ -17,7 +17,7 @@ from gigagan.networks.parameters import initialise
 from gigagan.training import losses
 from gigagan.training.batches import Batch
 
-# Named terms of a loss; their sum is what is differentiated. ``embeddings`` are the global batch's CLIP texts.
+# Named terms of a loss; their sum is what is differentiated. ``embeddings``: the CLIP texts to tell pictures apart by.
 Loss = Callable[[Batch, Tensor], dict[str, Tensor]]
 
 

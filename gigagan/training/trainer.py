@@ -150,6 +150,7 @@ class Trainer:
         return terms
 
     def _finite(self, phase: Phase, gradients: list[Tensor], terms: dict[str, Tensor]) -> bool:
+        """Whether a step may be taken. If not, it is counted and said, and the phase's third in a row ends the run."""
         checked = torch.stack([torch.nn.utils.get_total_norm(gradients), *terms.values()])
         if bool(checked.isfinite().all()):
             self.in_a_row[phase.name] = 0

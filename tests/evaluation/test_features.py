@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from evaluation import feature_file, features, protocols, pyramid, reference, sc
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.records import read
 from gigagan.archive import read_prompts, write_images
+from gigagan.config import DataConfig
+from gigagan.data import Item
 from gigagan.data.scenes import Scenes
 from gigagan.errors import UserError
 
@@ -245,6 +248,19 @@ def test_what_does_not_fit_the_protocol_is_one_clear_line(scored, monkeypatch, t
         scored("--variant", "real", "--protocols", "photos-inception@1")
     with pytest.raises(UserError, match=r"is not of .*reference\.zip"):
         scored("--variant", "real", "--protocols", "scenes@1", images="reference.zip")
+
+
+def test_photographs_are_known_by_their_contents_and_scenes_by_their_settings() -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    items = [Item(picture, "a cat"), Item(picture + 1, "a dog")]
+    photos = DataConfig(name="folder", path="here", resolution=8)
+    known = reference.describe(photos, items)
+    assert known == reference.describe(replace(photos, path="there"), items)
+    assert known != reference.describe(photos, [items[0], Item(picture + 2, "a dog")])
+    assert known != reference.describe(photos, [items[0], Item(picture + 1, "a log")])
+    scenes = DataConfig(resolution=8)
+    assert reference.describe(scenes, items) == reference.describe(scenes, items[:1])
+    assert reference.describe(scenes, items) != reference.describe(replace(scenes, objects=(1, 0, 0)), items)
 
 
 def test_the_reference_holds_each_picture_once_or_says_that_there_are_too_few() -> None:

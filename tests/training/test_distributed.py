@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = ["train.batch=6", "loss.generator_matching_weight=1"]
+OPTIONS = ["train.batch=6", "loss.generator_matching_weight=1", "loss.clip_captions=20"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_gradients_are_those_of_one_process(two_processes, one_process, phase, m
 
 def test_the_gradients_would_differ_if_captions_stayed_at_home(tiny, clip, tmp_path, one_process):
     """What the test above can see: with its own three captions alone, a process computes something else."""
-    alone = gradients(tiny("train.batch=3", "loss.generator_matching_weight=1"), clip, tmp_path)
+    alone = gradients(tiny(*OPTIONS, "train.batch=3"), clip, tmp_path)
     for phase in ("discriminator", "generator"):
         largest = max(float(gradient.abs().max()) for gradient in one_process[phase].values())
         difference = max(float((alone[phase][name] - g).abs().max()) for name, g in one_process[phase].items())

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from gigagan import provenance, train
@@ -172,6 +173,8 @@ def damage(kind: str, path: Path, mark: Path) -> None:
         path.write_bytes(pickle.dumps(Boom(mark)))
     elif kind == "ascii pickle":
         path.write_bytes(pickle.dumps(Boom(mark), protocol=0))
+    elif kind == "bf16":
+        safetensors.torch.save_file({"x": torch.ones(2, dtype=torch.bfloat16)}, path)
     elif kind == "other recipe":
         tensors, about = load_tensors(path)
         save_tensors(path, tensors, {**about, "recipe": "0123456789ab"})
@@ -188,6 +191,7 @@ def damage(kind: str, path: Path, mark: Path) -> None:
         ("torch.save", "holds a pickle"),
         ("pickle", "holds a pickle"),
         ("ascii pickle", "no safetensors file"),
+        ("bf16", "no safetensors file|comes from another recipe"),
         ("other recipe", "comes from another recipe"),
         ("tensors missing", "mapping"),
     ],
@@ -237,6 +241,35 @@ def test_a_run_of_another_recipe_is_set_aside_where_that_is_asked_for(copy, whol
 
     run(copy, "loss.clip_weight=0.3", "train.kimg=0.1", "--replace")  # the same recipe: nothing to set aside
     assert [row["images"] for row in log(copy)] == [50, 100]
+
+
+def test_runs_that_are_set_aside_again_and_again_are_all_kept(copy, whole, run):
+    """A variant is edited, and edited back."""
+    edited = ["loss.clip_weight=0.3", "train.kimg=0.05", "--replace"]
+    run(copy, *edited)
+    run(copy, "train.kimg=0.1", "--replace")
+    run(copy, *edited)
+    asides = sorted(path for path in copy.parent.iterdir() if path.name.startswith(".run."))
+    assert len(asides) == 3
+    assert learned(whole) in [learned(aside) for aside in asides]
+
+
+def test_a_run_that_is_refused_sets_nothing_aside(copy, run):
+    before = contents(copy)
+    with pytest.raises(UserError, match="head_width=5"):
+        run(copy, "attention.head_width=5", "--replace")
+    assert contents(copy) == before
+    assert [path.name for path in copy.parent.iterdir()] == ["run"]
+
+
+def test_ctrl_c_is_one_line_even_while_modules_are_imported(tmp_path):
+    typed = [sys.executable, "-m", "gigagan.train", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(typed, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(0.7)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert said.splitlines() == ["interrupted: type the same command again to go on from the last checkpoint"]
 
 
 def test_a_run_that_is_killed_while_another_is_set_aside_loses_nothing(copy, whole, run, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,7 +103,9 @@ def test_the_snakefile_imports_the_registry_only_and_defines_no_function():
 
 def test_the_package_itself_imports_nothing_heavy():
     """``import gigagan`` is what set-up and version checks do; torch alone takes seconds."""
-    assert not [module for module, _ in imports(ROOT / "gigagan" / "__init__.py") if within(module, "torch", *OURS)]
+    for name, ours in (("__init__", ["gigagan.errors"]), ("errors", [])):
+        modules = {module for module, _ in imports(ROOT / "gigagan" / f"{name}.py")} - {"__future__"}
+        assert [module for module in modules if module.split(".")[0] not in sys.stdlib_module_names] == ours
 
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "Snakefile"], ids=lambda path: str(path.relative_to(ROOT)))

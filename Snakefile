@@ -195,8 +195,8 @@ rule score:
     log:
         f"{RUN}/metrics.log",
     params:
-        who=f"--variant {{variant}} --seed {{seed}} --run {RUN}",
         **SCORING,
+        who=f"--variant {{variant}} --seed {{seed}} --run {RUN}",
     shell:
         "OMP_NUM_THREADS=1 python -m evaluation.score --features {input.features} --images {input.images}"
         " --reference-features {input.reference} --protocols {params.protocols} --suite {params.suite}"
@@ -214,8 +214,8 @@ use rule score as score_untrained with:
     log:
         f"runs/{PLAN.name}/untrained/metrics.log",
     params:
-        who=f"--variant untrained --seed {PLAN.seeds[0]} --run {PLAN.first} --kimg 0",
         **SCORING,
+        who=f"--variant untrained --seed {PLAN.seeds[0]} --run {PLAN.first} --kimg 0",
 
 
 use rule score as score_real with:
@@ -228,8 +228,8 @@ use rule score as score_real with:
     log:
         f"runs/{PLAN.name}/real.metrics.log",
     params:
-        who="--variant real",
         **SCORING,
+        who="--variant real",
 
 
 rule curve:

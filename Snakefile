@@ -355,7 +355,7 @@ rule report:
         suite=PLAN.name,
         code=registry.code("evaluation.report", "evaluation.tables", "evaluation.summary", "evaluation.stats"),
     shell:
-        "python -m evaluation.report --suite {params.suite} --records {input.rows} "
+        "python -m evaluation.report --suite {params.suite} --records {input.rows}"
         " --figures $(dirname {input.figures} | uniq) --variants {input.variants} {params.gate} --out {output} &> {log}"
 
 

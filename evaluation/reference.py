@@ -30,7 +30,7 @@ def describe(config: DataConfig, items: Sequence[Item]) -> dict[str, Any]:
     """
     about: dict[str, Any] = {"dataset": config.name, "resolution": config.resolution}
     if config.name == "scenes":
-        return about | {"objects": list(config.objects)}
+        return about | {"objects": list(config.objects), "placed": config.placed}
     digest = hashlib.sha256()
     for item in items:
         digest.update(item.image.tobytes())

@@ -151,7 +151,7 @@ def held_out(path: Path) -> Held:
     if about.get("dataset") != "scenes":
         raise UserError(f"{path} is not of held-out scenes: make it with evaluation.reference data.name=scenes")
     images, captions = read_images(path)
-    scenes = Scenes(about["resolution"], tuple(about["objects"]), "test")
+    scenes = Scenes(about["resolution"], tuple(about["objects"]), "test", placed=about["placed"])
     return Held(images, captions, [scenes.scene(prompt["seed"]) for prompt in read_prompts(path)])
 
 

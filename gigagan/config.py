@@ -31,6 +31,7 @@ class DataConfig:
     resolution: int = 64  # px; a power of two, at least 8
     flip: bool = True  # mirror at random where the caption allows it
     objects: tuple[float, ...] = (0.75, 0.25, 0.0)  # scenes: probabilities of one, two and three objects
+    placed: float = 0.6  # scenes: probability that a caption of one object says where it is
     workers: int = 0  # loader processes; 0 = decode in the training process
 
 

@@ -15,7 +15,7 @@ from gigagan.errors import UserError, nearest
 __all__ = ["DATASETS", "Dataset", "Item", "open_dataset"]
 
 DATASETS: dict[str, Callable[[DataConfig, str], Dataset]] = {
-    "scenes": lambda config, split: Scenes(config.resolution, config.objects, split),
+    "scenes": lambda config, split: Scenes(config.resolution, config.objects, split, placed=config.placed),
     "shards": lambda config, split: Shards(config.path, split, config.resolution),
     "folder": lambda config, split: Folder(config.path, split, config.resolution),
     "coco": lambda config, split: Coco(config.path, config.annotations, split, config.resolution),

@@ -127,6 +127,7 @@ class Scenes:
     Args:
         resolution: side of the pictures in pixels.
         objects: probabilities of one, two and three objects.
+        placed: probability that the caption of a single object says where it is; if not, that may be anywhere.
         split: "train" or "test"; the two draw from separate random streams, as do two seeds.
 
     Raises:
@@ -142,15 +143,19 @@ class Scenes:
         objects: tuple[float, ...] = (0.75, 0.25, 0.0),
         split: str = "train",
         seed: int = 0,
+        placed: float = 0.6,
     ) -> None:
         if split not in ("train", "test"):
             raise UserError(f"data set scenes: no split {split!r}{nearest(split, ('train', 'test'))}")
         if len(objects) != 3 or min(objects) < 0 or abs(sum(objects) - 1) > 1e-6:
             raise UserError(f"data set scenes: objects={objects} must be the shares of 1, 2 and 3 objects and sum to 1")
+        if not 0 <= placed <= 1:
+            raise UserError(f"data set scenes: placed={placed} is no probability")
         if resolution < 8:
             raise UserError(f"data set scenes: resolution {resolution} is too low to tell shapes apart; take 8 or more")
         self.resolution = resolution
         self._shares = (objects[0], objects[0] + objects[1])
+        self._placed = placed
         self._key = np.array([seed, split == "test"], np.uint64)
 
     def __len__(self) -> int:
@@ -168,7 +173,7 @@ class Scenes:
         bits = np.random.Philox(key=self._key, counter=np.array([0, index, 0, 0], np.uint64))
         dice = iter(np.random.Generator(bits).random(32).tolist())
         u = next(dice)
-        return _compose(1 + (u >= self._shares[0]) + (u >= self._shares[1]), dice)
+        return _compose(1 + (u >= self._shares[0]) + (u >= self._shares[1]), self._placed, dice)
 
     def describe(self) -> str:
         return f"{self.name}: endless, {self.resolution} px"
@@ -267,7 +272,7 @@ def _between(low: float, high: float, u: float) -> float:
     return low + (high - low) * u
 
 
-def _compose(count: int, dice: Iterator[float]) -> Scene:
+def _compose(count: int, placed: float, dice: Iterator[float]) -> Scene:
     """The scene of ``count`` objects that these random numbers stand for."""
     palette = list(COLORS)
     background = palette.pop(int(next(dice) * len(palette)))
@@ -279,7 +284,7 @@ def _compose(count: int, dice: Iterator[float]) -> Scene:
         widths.append(WIDTHS[shape][size] * SCALE[count] * _between(0.93, 1, next(dice)))
     relation = None
     if count == 1:
-        position = _pick(tuple(POSITIONS), next(dice)) if next(dice) < 0.6 else None
+        position = _pick(tuple(POSITIONS), next(dice)) if next(dice) < placed else None
         objects[0] = replace(objects[0], position=position)
         boxes = [_place(objects[0], widths[0], dice)]
     elif count == 2:

@@ -185,6 +185,16 @@ def test_meaning(caption: str, other: str, same: bool):
     assert meaning(meaning(caption)) == meaning(caption)
 
 
+def test_a_single_object_is_placed_as_often_as_asked():
+    def stated(placed: float) -> float:
+        scenes = Scenes(16, (1, 0, 0), placed=placed)
+        return sum(parse(scenes.scene(i).caption).objects[0].position is not None for i in range(400)) / 400
+
+    assert stated(0) == 0
+    assert stated(1) == 1
+    assert abs(stated(0.6) - 0.6) < 0.1
+
+
 @pytest.mark.parametrize(
     ("caption", "expected"),
     [
@@ -211,7 +221,12 @@ def test_captions_are_short(objects: tuple[float, float, float], most: int):
 
 @pytest.mark.parametrize(
     ("settings", "word"),
-    [({"split": "tset"}, "test"), ({"objects": (0.5, 0.2, 0.2)}, "sum to 1"), ({"resolution": 4}, "resolution 4")],
+    [
+        ({"split": "tset"}, "test"),
+        ({"objects": (0.5, 0.2, 0.2)}, "sum to 1"),
+        ({"resolution": 4}, "resolution 4"),
+        ({"placed": 1.5}, "placed=1.5"),
+    ],
 )
 def test_wrong_settings_are_user_errors(settings: dict, word: str):
     with pytest.raises(UserError, match=word):

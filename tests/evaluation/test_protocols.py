@@ -9,7 +9,7 @@ from evaluation.metrics import MEASURES
 from evaluation.protocols import load, load_speed, sha, speed_sha
 from gigagan.errors import UserError
 
-DATA = {"dataset": "scenes", "resolution": 16, "objects": [0.75, 0.25, 0.0]}
+DATA = {"dataset": "scenes", "resolution": 16, "objects": [0.75, 0.25, 0.0], "placed": 0.6}
 WEIGHTS = {"judge": "aa", "pyramid": "1"}
 NAMES = ("scenes@1", "scenes-blind@1", "photos@1", "photos-blind@1", "photos-inception@1")
 
@@ -33,10 +33,11 @@ def test_the_hash_covers_everything_that_changes_a_number() -> None:
     changed = {
         sha(protocol, DATA | {"resolution": 32}, WEIGHTS),
         sha(protocol, DATA | {"objects": [1.0, 0.0, 0.0]}, WEIGHTS),
+        sha(protocol, DATA | {"placed": 1.0}, WEIGHTS),
         sha(protocol, DATA, WEIGHTS | {"judge": "bb"}),
         *(sha(load(name), DATA, WEIGHTS) for name in NAMES[1:4]),
     }
-    assert len(changed - {first}) == 6
+    assert len(changed - {first}) == 7
     for field in dataclasses.fields(protocol):
         other = dataclasses.replace(protocol, **{field.name: "pyramid"})
         assert (sha(other, DATA, WEIGHTS) == first) == (field.name == "title")

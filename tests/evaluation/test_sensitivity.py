@@ -15,7 +15,7 @@ from gigagan.data.scenes import Scenes
 from gigagan.errors import UserError
 
 SCENES = Scenes(16, (0.75, 0.25, 0.0), "test")
-ABOUT = {"dataset": "scenes", "resolution": 16, "objects": [0.75, 0.25, 0.0]}
+ABOUT = {"dataset": "scenes", "resolution": 16, "objects": [0.75, 0.25, 0.0], "placed": 0.6}
 
 
 def real(path: Path, n: int = 60, **about: object) -> Path:

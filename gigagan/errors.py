@@ -32,7 +32,7 @@ def nearest(name: str, known: object) -> str:
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(names)})"
 
 
-INTERRUPTED = "interrupted: type the same command again to go on from the last checkpoint"
+INTERRUPTED = "interrupted: type the same command again to go on"
 
 
 def one_line_for_ctrl_c() -> None:
@@ -56,8 +56,8 @@ def command(main: Callable[[], None]) -> None:
     """Run a command's ``main``: Ctrl-C and a full disk end in one line too, never in a traceback."""
     try:
         main()
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
+    except KeyboardInterrupt as e:
+        print(INTERRUPTED.replace(":", f" {e}:" if e.args else ":", 1), file=sys.stderr)
         sys.exit(130)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -7,9 +7,13 @@ torchrun --nproc-per-node 8 -m gigagan.train --out ...
 from __future__ import annotations
 
 import argparse
+import fcntl
 import itertools
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,24 @@ def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> N
 LEFT = ("run.json", "train.jsonl", "grid.png", "weights.safetensors", "checkpoints", "snapshots", "config.json")
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into the folder. Raises UserError where one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{folder}: another process trains into it: wait for it, or give another --out"
+                ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
     """What the folder's config.json has to say of this run: ``about``, its provenance over all sittings.
 
@@ -105,7 +127,8 @@ def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
     return about
 
 
-def train(config: Config, args: argparse.Namespace, device: torch.device) -> None:
+def train(config: Config, args: argparse.Namespace, device: torch.device, leaving: ExitStack) -> None:
+    """Train a run to its end; ``leaving`` holds what is to be let go of afterwards."""
     torch.set_num_threads(config.train.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # Table A2: TF32
     leader = distributed.rank() == 0
@@ -127,6 +150,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device) -> Non
     phases = model.phases()
     if leader:
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
+        leaving.enter_context(alone(args.out))
         about = claim(args.out, about, args.replace)
     distributed.wait()  # nobody may look for checkpoints before another recipe's are set aside
 
@@ -195,10 +219,9 @@ def main() -> None:
     args = arguments()
     config = parse_overrides(args.overrides)
     device = distributed.start(args.device)
-    try:
-        train(config, args, device)
-    finally:
-        distributed.stop()
+    with ExitStack() as leaving:
+        leaving.callback(distributed.stop)
+        train(config, args, device, leaving)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from gigagan.networks.parameters import derive
 from gigagan.networks.text import TextFeatures
 from gigagan.pixels import to_tensor
 from gigagan.training import distributed
+from gigagan.training.stop import ignore_interrupts
 
 
 class TrainingOrder(torch.utils.data.Dataset):
@@ -129,6 +130,7 @@ class Batches:
             batch_sampler=_Positions(images_seen, self.batch),
             collate_fn=_collate,
             num_workers=self.workers,
+            worker_init_fn=ignore_interrupts,
             pin_memory=self.device.type == "cuda",
         )
         for images, captions in loader:

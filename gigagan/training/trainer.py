@@ -22,6 +22,7 @@ from gigagan.training.checkpoint import Checkpoints, save_tensors
 from gigagan.training.ema import EMA
 from gigagan.training.phases import Phase
 from gigagan.training.runlog import RunLog
+from gigagan.training.stop import Stop
 
 # A step without a finite loss and gradient is left out; this many of them in a row, in one phase, end the run.
 PATIENCE = 3
@@ -68,12 +69,18 @@ class Trainer:
         self.log = RunLog(folder, self.images, tensorboard) if self.leader else None
         self.seconds_before = self.log.seconds() if self.log else 0.0
         self.in_a_row: dict[str, int] = defaultdict(int)
+        self.first_left_out = 0
 
     def run(self) -> float:
         """Train up to the budget; returns the seconds that training took over all sittings.
 
-        Raises UserError when the loss or a gradient stays non-finite; the last checkpoint is kept.
+        Raises UserError when the loss or a gradient stays non-finite; the last checkpoint is kept. Raises
+        KeyboardInterrupt, with a checkpoint written, after the step in which a signal to stop came.
         """
+        with Stop() as stop:
+            return self._run(stop)
+
+    def _run(self, stop: Stop) -> float:
         total = self.total
         progress = Progress(total, start=self.images) if self.leader else None
         began = time.monotonic()
@@ -95,9 +102,11 @@ class Trainer:
             self.ema.update(self.images, self.config.batch)
 
             seconds = self.seconds_before + time.monotonic() - began
+            stopped = stop.asked() and self.images < total
             if self.leader:
                 progress.update(min(self.images, total))
-                save = self._due(before, self.rhythm.checkpoint, total) and not any(self.in_a_row.values())
+                save = stopped or self._due(before, self.rhythm.checkpoint, total)
+                save = save and not any(self.in_a_row.values())
                 # A line at each checkpoint, too: what is summed up since the last one is in no checkpoint.
                 if save or self._due(before, self.rhythm.tick, total):
                     figures = {name: float(value) / counts[name] for name, value in sums.items()}
@@ -112,6 +121,8 @@ class Trainer:
                     self.picture(self.folder / "grid.png")
                 if save:
                     self.checkpoints.save(self.images, self.non_finite)
+            if stopped:
+                raise KeyboardInterrupt(f"at {self.images:,} of {total:,} images")
         return self.seconds_before + time.monotonic() - began
 
     def _due(self, before: int, interval: int, total: int) -> bool:
@@ -155,6 +166,8 @@ class Trainer:
         if bool(checked.isfinite().all()):
             self.in_a_row[phase.name] = 0
             return True
+        if not any(self.in_a_row.values()):
+            self.first_left_out = self.images
         self.non_finite += 1
         self.in_a_row[phase.name] += 1
         shown = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
@@ -162,8 +175,9 @@ class Trainer:
             what = f"{phase.name} has no finite loss and gradient at {self.images} images"
             print(f"step left out: {what} ({shown})", file=sys.stderr)
         if self.in_a_row[phase.name] >= PATIENCE:
-            kept = self.checkpoints.files()
-            last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
+            # A checkpoint of the very weights that then failed is no good one.
+            kept = [path for path in self.checkpoints.files() if int(path.stem) < self.first_left_out]
+            last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no good checkpoint"
             raise UserError(
                 f"training diverged: {PATIENCE} updates of phase {phase.name} in a row without a finite loss and "
                 f"gradient, the last at {self.images} images ({shown}); {last}; "

@@ -269,7 +269,37 @@ def test_ctrl_c_is_one_line_even_while_modules_are_imported(tmp_path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert said.splitlines() == ["interrupted: type the same command again to go on from the last checkpoint"]
+    assert said.splitlines() == ["interrupted: type the same command again to go on"]
+
+
+def test_ctrl_c_loses_nothing(command, whole, tmp_path):
+    """Long before the first regular checkpoint; loader processes hear of it, too; and twice, as it may be passed on."""
+    folder = tmp_path / "run"
+    typed = [sys.executable, "-m", "gigagan.train", *command(folder, "--checkpoint", "100", "data.workers=1")]
+    with subprocess.Popen(typed, cwd=ROOT, text=True, stderr=subprocess.PIPE, start_new_session=True) as process:
+        while not (folder / "train.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    images = int(newest(folder).stem)
+    assert 0 < images < BUDGET
+    assert said.splitlines()[-1] == (
+        f"interrupted at {images:,} of {BUDGET:,} images: type the same command again to go on"
+    )
+    subprocess.run(typed, cwd=ROOT, check=True, capture_output=True)
+    weights = "weights.safetensors"
+    assert contents(folder)[weights] == contents(whole)[weights]
+
+
+def test_a_folder_that_another_process_trains_into_is_refused(copy, run):
+    before = contents(copy)
+    with train.alone(copy), pytest.raises(UserError, match=r"run: another process trains into it.*--out"):
+        run(copy)
+    assert contents(copy) == before
+    run(copy)
 
 
 def test_a_run_that_is_killed_while_another_is_set_aside_loses_nothing(copy, whole, run, monkeypatch):
@@ -312,7 +342,7 @@ def test_one_line_and_status_1_for_a_mistyped_override(tmp_path, run):
 
 
 def test_divergence_ends_the_run_with_a_clear_word(tmp_path, run):
-    with pytest.raises(UserError, match=r"training diverged.*phase.*there was no checkpoint.*lower learning rate"):
+    with pytest.raises(UserError, match=r"training diverged.*phase.*there is no good checkpoint.*lower learning rate"):
         run(tmp_path / "run", "train.lr_generator=1e30")
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
@@ -360,3 +390,10 @@ def test_a_phase_that_stays_non_finite_ends_the_run_and_the_last_good_checkpoint
     spoil(lambda images: False)
     run(folder, "train.kimg=0.5")
     assert (folder / "weights.safetensors").exists()
+
+
+def test_weights_that_failed_at_once_are_no_good_checkpoint(tmp_path, run, spoil):
+    spoil(lambda images: images >= 250)
+    with pytest.raises(UserError, match="there is no good checkpoint"):
+        run(tmp_path / "run")
+    assert int(newest(tmp_path / "run").stem) == 250

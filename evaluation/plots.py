@@ -86,21 +86,29 @@ Progress = dict[str, dict[int, list[dict[str, float]]]]
 """``{variant: {seed: [{"kimg": thousands of training images, "fd": ...}, ...]}}``, snapshots in order."""
 
 
-def read_progress(runs: Path) -> Progress:
-    """The scored snapshots of all runs that have some.
+def _trained(rows: list[Row]) -> list[tuple[str, int]]:
+    """The runs that the rows are of; the folder may hold others, of other variants and seeds."""
+    return sorted({(row["variant"], row["seed"]) for row in rows if row["variant"] not in REFERENCES})
+
+
+def read_progress(runs: Path, rows: list[Row]) -> Progress:
+    """The scored snapshots of the runs that the rows are of.
 
     Raises:
-        UserError: no run has a progress.jsonl, or a line of one is broken.
+        UserError: none of them has a progress.jsonl, or a line of one is broken.
     """
     progress: Progress = defaultdict(dict)
-    for path in sorted(runs.glob("*/seed*/progress.jsonl")):
+    for variant, seed in _trained(rows):
+        path = runs / variant / f"seed{seed}" / "progress.jsonl"
+        if not path.exists():
+            continue
         try:
             lines = sorted(files.read_jsonl(path), key=lambda line: line["kimg"])
             points = [{k: float(line[k]) for k in ("kimg", "fd")} for line in lines]
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{path}: a line is broken ({e!r}): score this run's snapshots again") from None
         if points:
-            progress[path.parts[-3]][int(path.parts[-2].removeprefix("seed"))] = points
+            progress[variant][seed] = points
     if not progress:
         raise UserError(f"no scored snapshots: no run under {runs} has a progress.jsonl")
     return dict(progress)
@@ -261,21 +269,19 @@ def read_grid(runs: Path, rows: list[Row], n: int) -> tuple[list[str], dict[str,
     Raises:
         UserError: an image set is missing, or two of them differ in captions or noise.
     """
-    names = {row["variant"] for row in rows} - {*REFERENCES}
-    seeds = {name: {p.parent.name for p in runs.glob(f"{name}/seed*/samples.zip")} for name in names}
-    for name, found in sorted(seeds.items()):
-        if not found:
-            raise UserError(f"no samples of {name}: {runs}/{name}/seed*/samples.zip is missing")
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for name, seed in _trained(rows):
+        seeds[name].add(seed)
     shared = set.intersection(*seeds.values()) if seeds else set()
     if not shared:
-        raise UserError(f"no training seed has samples of all variants under {runs}")
-    seed = min(int(s.removeprefix("seed")) for s in shared)
+        raise UserError("no training seed is common to all variants: a grid compares pictures of one seed")
+    names, seed = sorted(seeds), min(shared)
     paths = {REAL: runs / "real.zip"} | {name: runs / name / f"seed{seed}" / "samples.zip" for name in names}
 
     prompts = {name: read_prompts(path)[:n] for name, path in paths.items()}
     captions = [prompt["caption"] for prompt in prompts[REAL]]
     noise = None
-    for name in sorted(names):
+    for name in names:
         if [prompt["caption"] for prompt in prompts[name]] != captions:
             raise UserError(f"{paths[name]} has other captions than {paths[REAL]}: sample {name} again")
         noise = noise or (name, [prompt["seed"] for prompt in prompts[name]])
@@ -328,7 +334,7 @@ def main() -> None:
     rows = of_suite(records.read(args.records), args.suite)
     summary = summarise(rows, args.suite, known)
     captions, images, seed = read_grid(runs, rows, args.prompts)
-    progress = read_progress(runs)
+    progress = read_progress(runs, rows)
 
     drawn = {
         "fd_over_training": fd_over_training(progress, known),

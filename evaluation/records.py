@@ -222,6 +222,8 @@ def collect(suite: str, out: str | Path, paths: list[str]) -> list[Row]:
 def add(paths: list[str], folder: str | Path) -> dict[Path, int]:
     """Take generated rows into ``folder/<suite>.jsonl``, replacing older rows with the same key.
 
+    Older rows of a run go, too, once there is a row of the same run by another recipe: they are of another model.
+
     Returns how many rows each file was given.
 
     Raises:
@@ -233,8 +235,10 @@ def add(paths: list[str], folder: str | Path) -> dict[Path, int]:
     given: dict[Path, int] = {}
     for suite in sorted({row["suite"] for row in fresh}):
         path = Path(folder) / f"{suite}.jsonl"
-        rows = {key(row): row for row in (read([path]) if path.exists() else [])}
         ours = [row for row in fresh if row["suite"] == suite]
+        recipes = {(row["variant"], row["seed"]): row["recipe_sha"] for row in ours}
+        old = read([path]) if path.exists() else []
+        rows = {key(r): r for r in old if recipes.get((r["variant"], r["seed"]), r["recipe_sha"]) == r["recipe_sha"]}
         rows |= {key(row): row | {"id": identity(row)} for row in ours}
         write(path, rows.values())
         given[path] = len(ours)

@@ -18,7 +18,7 @@ from typing import Any
 
 from evaluation import records
 from evaluation.records import Row
-from evaluation.summary import Line, Summary, read_variants, summarise
+from evaluation.summary import COST_HEADS, Line, Summary, read_variants, summarise
 from evaluation.tables import caption, cell_text, csv_text, finding, heading
 from gigagan import files
 from gigagan.errors import UserError, command
@@ -110,7 +110,8 @@ def _lead(summary: Summary) -> str:
 def _results(summary: Summary) -> str:
     head = "".join(_head(*heading(column, summary.columns)) for column in summary.columns)
     body = "".join(_result(summary, line) for line in summary.lines)
-    table = f"<thead><tr>{_head('variant')}{_head('n')}{head}{_head('parameters, M')}{_head('kimg')}</tr></thead>"
+    head = f"{_head('variant')}{_head('n')}{head}{''.join(map(_head, COST_HEADS))}"
+    table = f"<thead><tr>{head}</tr></thead>"
     data = _data_uri("text/csv", csv_text(summary).encode())
     return (
         f'<div class="scroll"><table>{table}<tbody>{body}</tbody></table></div>'
@@ -130,7 +131,7 @@ def _result(summary: Summary, line: Line) -> str:
         value, difference, significant = cell_text(line, column)
         below = f"<strong>{escape(difference)}</strong>" if significant else escape(difference)
         cells += f"<td>{escape(value)}<small>{below}</small></td>"
-    cells += f"<td>{escape(line.params_m) or '–'}</td><td>{escape(line.kimg) or '–'}</td>"
+    cells += "".join(f"<td>{escape(cost)}</td>" for cost in line.costs.values())
     return f'<tr class="{kind}"><th scope="row">{escape(line.variant.label)}</th>{cells}</tr>'
 
 

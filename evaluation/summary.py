@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,14 @@ from gigagan.errors import UserError, nearest
 
 FULL = "gigagan"
 """The full model, which every other variant is compared with."""
+
+COSTS: dict[str, tuple[str, Callable[[Row], float | None], int]] = {
+    "params_m": ("parameters, M", lambda row: row["params_m"], 4),
+    "kimg": ("kimg", lambda row: row["kimg"], 6),
+    "minutes": ("training, min", lambda row: row["seconds"] and row["seconds"] / 60, 3),
+}
+"""The last columns of every table: what the runs took. Name, heading, value of a row, digits shown."""
+COST_HEADS = [head for head, _, _ in COSTS.values()]
 
 _LABELS = {REAL: "Real images", UNTRAINED: "Untrained generator"}
 
@@ -83,8 +91,7 @@ class Cell:
 class Line:
     variant: Variant
     n: int  # training seeds; 0 for real images
-    params_m: str
-    kimg: str
+    costs: dict[str, str]  # by COSTS
     cells: dict[Column, Cell]
 
     @property
@@ -181,8 +188,7 @@ def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None =
         Line(
             variant,
             len({row["seed"] for row in by_variant[variant.name]} - {None}),
-            _spread((row["params_m"] for row in by_variant[variant.name]), digits=4),
-            _spread(row["kimg"] for row in by_variant[variant.name]),
+            {name: _spread(map(of, by_variant[variant.name]), digits) for name, (_, of, digits) in COSTS.items()},
             {column: cells[column][variant.name] for column in columns if variant.name in cells[column]},
         )
         for variant in in_order(by_variant, known or {})
@@ -256,7 +262,7 @@ def _cells(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> dic
     return cells
 
 
-def _spread(values: Iterable[float | None], digits: int = 6) -> str:
-    """The one value all rows share, or the range of several; empty for none."""
+def _spread(values: Iterable[float | None], digits: int) -> str:
+    """The one value all rows share, or the range of several; a dash for none."""
     known = sorted({v for v in values if v is not None})
-    return "–".join(f"{v:.{digits}g}" for v in dict.fromkeys(known[:1] + known[-1:]))
+    return "–".join(dict.fromkeys(f"{v:.{digits}g}" for v in known[:1] + known[-1:])) or "–"

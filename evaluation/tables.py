@@ -18,7 +18,7 @@ from pathlib import Path
 
 from evaluation import records, stats
 from evaluation.records import Row
-from evaluation.summary import FULL, Column, Line, Summary, read_variants, setting, summarise
+from evaluation.summary import COST_HEADS, COSTS, FULL, Column, Line, Summary, read_variants, setting, summarise
 from gigagan import files
 from gigagan.errors import command
 
@@ -180,11 +180,10 @@ def _md_cell(text: Text) -> str:
 def markdown(summary: Summary) -> str:
     names = [heading(column, summary.columns) for column in summary.columns]
     head = ["variant", "n", *(_md(name) + (f"<br>{_md(below)}" if below else "") for name, below in names)]
-    out = [_md_row([*head, "parameters, M", "kimg"]), _md_row([":--", *["--:"] * (len(names) + 3)])]
+    out = [_md_row([*head, *COST_HEADS]), _md_row([":--", *["--:"] * (len(names) + 1 + len(COSTS))])]
     for line in summary.lines:
         cells = [_md_cell(cell_text(line, column)) for column in summary.columns]
-        end = [line.params_m or "–", line.kimg or "–"]
-        out.append(_md_row([_md(line.variant.label), str(line.n or "–"), *cells, *end]))
+        out.append(_md_row([_md(line.variant.label), str(line.n or "–"), *cells, *line.costs.values()]))
     out += ["", " ".join(_md(sentence) for sentence in caption(summary))]
     compared = [line for line in summary.compared if summary.full]
     if compared:
@@ -218,7 +217,7 @@ def _tex(text: str) -> str:
 def latex(summary: Summary) -> str:
     r"""A ``table*`` to ``\input``, in even blocks of columns so that it stays legible; needs booktabs and graphicx."""
     n = len(summary.columns)
-    each = max(math.ceil(n / math.ceil((n + 2) / _TEX_COLUMNS)), 1)  # 2: parameters and kimg, in the last block
+    each = max(math.ceil(n / math.ceil((n + len(COSTS)) / _TEX_COLUMNS)), 1)  # the last block also holds the costs
     blocks = [summary.columns[i : i + each] for i in range(0, n, each)]
     tabulars = [_tabular(summary, block, last=block is blocks[-1]) for block in blocks]
     return "\n".join(
@@ -238,7 +237,7 @@ def latex(summary: Summary) -> str:
 def _tabular(summary: Summary, columns: list[Column], last: bool) -> str:
     """Two lines per variant, its values and below them the differences; shrunk only if wider than the text."""
     names = [("variant", ""), ("$n$", ""), *(tuple(map(_tex, heading(c, summary.columns))) for c in columns)]
-    names += [("parameters, M", ""), ("kimg", "")] if last else []
+    names += [(head, "") for head in COST_HEADS] if last else []
     out = [
         r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
@@ -251,7 +250,7 @@ def _tabular(summary: Summary, columns: list[Column], last: bool) -> str:
         texts = [cell_text(line, column) for column in columns]
         values = [_tex(value) for value, _, _ in texts]
         below = [_tex_below(difference, bold) for _, difference, bold in texts]
-        end = [_tex(line.params_m or "–"), _tex(line.kimg or "–")] if last else []
+        end = [_tex(cost) for cost in line.costs.values()] if last else []
         out.append(_tex_row([_tex(line.variant.label), str(line.n or "--"), *values, *end]))
         if any(below):
             out.append(_tex_row(["", "", *below, *[""] * len(end)]))
@@ -272,7 +271,7 @@ def _tex_row(cells: list[str]) -> str:
 
 _MEAN = ("value", "low", "high", "n")
 _CSV = (
-    *("suite", "variant", "label", "metric", "protocol", "protocol_sha", "setting", "params_m", "kimg"),
+    *("suite", "variant", "label", "metric", "protocol", "protocol_sha", "setting", *COSTS),
     *_MEAN,
     "interval_over",
     *(f"difference_{name}" for name in _MEAN),
@@ -295,8 +294,7 @@ def csv_text(summary: Summary) -> str:
                 "protocol": column.protocol,
                 "protocol_sha": column.protocol_sha,
                 "setting": ", ".join(filter(None, column.setting)),
-                "params_m": line.params_m,
-                "kimg": line.kimg,
+                **line.costs,
                 "interval_over": cell.over,
                 **{name: getattr(cell.value, name) for name in _MEAN},
             }

@@ -66,7 +66,7 @@ def test_no_text_overlaps_another(make_suite, made_up_runs, variants_file, monke
     for figure in (
         plots.bars(summary, known),
         plots.fd_vs_clip(summary, known),
-        plots.fd_over_training(plots.read_progress(runs), known),
+        plots.fd_over_training(plots.read_progress(runs, rows), known),
         plots.grid(captions, images, known, seed),
     ):
         assert figure is not None
@@ -106,22 +106,33 @@ def test_grid_refuses_sets_that_do_not_belong_together(made_up_runs, make_suite)
     with pytest.raises(UserError, match=r"no_ms_io/seed0/samples\.zip has other captions"):
         plots.read_grid(runs, rows, 3)
     path.unlink()
-    with pytest.raises(UserError, match="no samples of no_ms_io"):
+    with pytest.raises(UserError, match=r"no_ms_io/seed0/samples\.zip"):
         plots.read_grid(runs, rows, 3)
 
 
-def test_progress_tolerates_a_missing_run_but_not_all(made_up_runs) -> None:
+def test_figures_show_only_runs_that_have_rows(made_up_runs, make_suite) -> None:
     runs = made_up_runs(seeds=2)
+    rows = [row for row in make_suite(2) if row["seed"] == 1 and row["variant"] in ("gigagan", "no_ms_io")]
+    _, images, seed = plots.read_grid(runs, rows, 2)
+    assert (set(images), seed) == ({"real", "gigagan", "no_ms_io"}, 1)
+    assert {name: set(found) for name, found in plots.read_progress(runs, rows).items()} == {
+        "gigagan": {1},
+        "no_ms_io": {1},
+    }
+
+
+def test_progress_tolerates_a_missing_run_but_not_all(made_up_runs, make_suite) -> None:
+    runs, rows = made_up_runs(seeds=2), make_suite(2)
     (runs / "no_ms_io" / "seed1" / "progress.jsonl").unlink()
-    assert set(plots.read_progress(runs)["no_ms_io"]) == {0}
+    assert set(plots.read_progress(runs, rows)["no_ms_io"]) == {0}
     broken = runs / "gigagan" / "seed0" / "progress.jsonl"
     broken.write_text('{"kimg": 10, "clip_score": 0.1}\n')
     with pytest.raises(UserError, match=r"gigagan/seed0/progress\.jsonl: a line is broken"):
-        plots.read_progress(runs)
+        plots.read_progress(runs, rows)
     for path in runs.glob("*/*/progress.jsonl"):
         path.unlink()
     with pytest.raises(UserError, match="no scored snapshots"):
-        plots.read_progress(runs)
+        plots.read_progress(runs, rows)
 
 
 def test_rows_without_fd_or_with_diverged_runs_still_give_figures(make_suite, make_row) -> None:

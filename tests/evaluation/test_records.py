@@ -95,6 +95,17 @@ def test_add_replaces_by_key_and_gives_ids(tmp_path: Path, make_row) -> None:
     assert records.check(folder) == {folder / "demo.jsonl": 3, folder / "smoke.jsonl": 1}
 
 
+def test_add_drops_what_another_recipe_left_of_the_same_run(tmp_path: Path, make_row) -> None:
+    source, folder = tmp_path / "metrics.jsonl", tmp_path / "records"
+    old = {"metric": "latency_ms", "recipe_sha": "0ld"}
+    files.write_jsonl(source, [make_row(seed=0, **old), make_row(seed=1, **old), make_row(seed=None, recipe_sha=None)])
+    records.add([str(source)], folder)
+    files.write_jsonl(source, [make_row(seed=0, recipe_sha="new")])
+    records.add([str(source)], folder)
+    rows = records.read([folder / "demo.jsonl"])
+    assert [(row["seed"], row["recipe_sha"]) for row in rows] == [(None, None), (0, "new"), (1, "0ld")]
+
+
 def test_records_taken_in_again_keep_their_id(tmp_path: Path, make_row) -> None:
     source, folder = tmp_path / "metrics.jsonl", tmp_path / "records"
     files.write_jsonl(source, [make_row()])

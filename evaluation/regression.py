@@ -122,6 +122,7 @@ def update(expected: Expected, rows: list[Row]) -> list[str]:
     """Add fresh seeds to the stored ones, in place; return what was done, in words.
 
     Values of another protocol, recipe or budget are replaced, not mixed; what the fresh rows do not have is dropped.
+    A score below its effect in every variant could not get worse by that much, so it is not gated.
 
     Raises:
         UserError: no row to store, a row from a tree with uncommitted changes, or a value that is not finite.
@@ -159,9 +160,20 @@ def update(expected: Expected, rows: list[Row]) -> list[str]:
         said[f"{len(new.values)} seeds stored"].append(name)
         expected.stored.append(new)
     said["dropped, as the suite no longer has it"] += [f"{v} {m} ({p})" for v, m, p in old]
+    able = {stored.metric for stored in expected.stored if _can_fail(stored, expected)}
+    for metric in sorted({stored.metric for stored in expected.stored} - able):
+        del expected.effects[metric]
+        expected.stored = [stored for stored in expected.stored if stored.metric != metric]
+        said["not gated, as it cannot get worse by its effect"].append(metric)
     every = [f"{s.variant} {s.metric} ({s.protocol})" for s in expected.stored]
     all_of_them = f"all {len(every)} metrics"
     return [f"{what}: {all_of_them if names == every else ', '.join(names)}" for what, names in said.items() if names]
+
+
+def _can_fail(stored: Stored, expected: Expected) -> bool:
+    """Scores that are better when higher do not fall below 0."""
+    mean = sum(stored.values.values()) / len(stored.values)
+    return not METRICS[stored.metric].higher_is_better or mean > expected.effects[stored.metric].get("absolute", 0.0)
 
 
 def _remember(stored: Stored, found: list[Row]) -> None:

@@ -159,6 +159,15 @@ def test_update_adds_to_the_same_recipe_and_starts_anew_otherwise(expected, run)
     assert any(line.startswith("dropped, as the suite no longer has it: no_attention") for line in said)
 
 
+def test_what_could_not_fail_is_not_gated(run) -> None:
+    """A score of 3 % cannot fall by 5 points."""
+    filled = Expected("smoke", [])
+    said = update(filled, run(range(20), {"shape_accuracy": 0.06}))
+    assert "not gated, as it cannot get worse by its effect: shape_accuracy" in said
+    assert "shape_accuracy" not in {stored.metric for stored in filled.stored} | filled.effects.keys()
+    assert {check.metric for check in judge(filled, run([200, 201]))} == MEANS.keys() - {"shape_accuracy"}
+
+
 def test_update_refuses_what_must_not_be_stored(expected, run) -> None:
     with pytest.raises(UserError, match="uncommitted changes"):
         update(expected, run([30], git_dirty=True))

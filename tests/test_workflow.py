@@ -112,6 +112,17 @@ def test_a_second_run_does_nothing(project):
     assert jobs(project) == {}
 
 
+def test_what_a_killed_snakemake_left_locks_nothing(project):
+    """As after SIGKILL: its lock lists the files that it was to make."""
+    locks = project / ".snakemake/locks"
+    locks.mkdir(exist_ok=True)
+    (locks / "0.output.lock").write_text("results/tiny/report.html\n")
+    (project / "results/tiny/report.html").unlink()
+    done = snakemake(project, "--cores", "1", "--config", "suite=tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project / "results/tiny/report.html").exists()
+
+
 def test_editing_a_metric_scores_again_without_training(project):
     path = project / "evaluation/metrics/frechet.py"
     text = path.read_text()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
+
+# Control characters, and halves of surrogate pairs: they stand for the bytes of a file's name that are not UTF-8, and
+# can be neither printed nor written.
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Unusable(Exception):
@@ -28,9 +33,10 @@ class Skipped(Mapping[str, int]):
         self._examples: dict[str, str] = {}
 
     def add(self, why: Unusable, where: str) -> None:
-        """Count one sample; ``where`` names it."""
+        """Count one sample; ``where`` names it, and may hold what cannot be printed."""
         if why.reason not in self._counts:
-            self._examples[why.reason] = f"{where}: {why.detail}" if why.detail else where
+            example = f"{where}: {why.detail}" if why.detail else where
+            self._examples[why.reason] = _UNPRINTABLE.sub("\ufffd", example)
             log.warning("skipped (%s): %s", why.reason, self._examples[why.reason])
         self._counts[why.reason] = self._counts.get(why.reason, 0) + 1
 

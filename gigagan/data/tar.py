@@ -14,6 +14,7 @@ from typing import NamedTuple
 from gigagan.errors import UserError
 
 BLOCK = 512  # bytes: headers are one block, data is padded to whole ones
+RECORD = 20 * BLOCK  # GNU tar and Python's tarfile pad the end mark, two blocks of zeros, to whole records
 
 # Type flags of headers.
 _REGULAR = (b"0", b"\0", b"7")
@@ -32,8 +33,8 @@ def members(path: Path) -> Iterator[Member]:
     """The regular files in the uncompressed tar at ``path``, in order.
 
     Raises:
-        UserError: the file breaks off before the archive's end mark (a block of zeros), or holds something that is no
-            tar header. It names the byte and the last whole member.
+        UserError: the file breaks off before the archive's end mark (zeros), holds more behind it than padding, or
+            holds something that is no tar header. It names the byte and the last whole member.
     """
     total = path.stat().st_size
     last = "before its first file"
@@ -46,6 +47,11 @@ def members(path: Path) -> Iterator[Member]:
             if len(header) < BLOCK:
                 raise _broken(path, f"breaks off at byte {total:,}, {last}")
             if header.count(0) == BLOCK:
+                # Downloads set aside their room first: zeros are also what never came. Some writers leave out the
+                # second block of the end mark.
+                rest = tar.read(BLOCK + RECORD + 1)
+                if len(rest) > BLOCK + RECORD or any(rest):
+                    raise _broken(path, f"has a block of zeros at byte {at:,}, {last}, but does not end there")
                 return
             if not _checksum_holds(header):
                 what = "is damaged" if at else "is not a plain tar: the damage starts"

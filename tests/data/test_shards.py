@@ -165,6 +165,37 @@ def test_a_tar_cut_anywhere_is_told_from_a_whole_one(tmp_path: Path, picture: Pi
     assert len(opened(tmp_path)) == 2
 
 
+def test_zeros_in_place_of_members_are_no_end(tmp_path: Path, picture: Picture) -> None:
+    file = write(tmp_path / "train-0.tar", samples(picture, range(40)), tarfile.USTAR_FORMAT, mtime=0)
+    data = file.read_bytes()
+    second = list(tar.members(file))[1].offset - 512
+    for broken in (
+        data[:second] + bytes(len(data) - second),  # an interrupted download that had set aside its room
+        data[:second] + bytes(512) + data[second + 512 :],
+        data[:second] + bytes(1024) + data[second + 1024 :],
+        bytes(len(data)),
+        data + data,
+    ):
+        file.write_bytes(broken)
+        with pytest.raises(UserError, match=r"train-0.tar has a block of zeros at byte .*, but does not end there"):
+            opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("zeros", "whole"), [(512, True), (1024, True), (1024 + 10240, True), (1024 + 10240 + 512, False), (1 << 20, False)]
+)
+def test_a_tar_may_be_padded_to_a_record(tmp_path: Path, picture: Picture, zeros: int, whole: bool) -> None:
+    file = write(tmp_path / "train-0.tar", samples(picture, range(2)))
+    data = file.read_bytes()
+    end = len(data.rstrip(b"\0")) // 512 * 512 + 512
+    file.write_bytes(data[:end] + bytes(zeros))
+    if whole:
+        assert len(opened(tmp_path)) == 2
+    else:
+        with pytest.raises(UserError, match=f"at byte {end:,}, after 00001.json, but does not end there; fetch"):
+            opened(tmp_path)
+
+
 def test_damaged_tars(tmp_path: Path, picture: Picture) -> None:
     file = write(tmp_path / "train-0.tar", samples(picture, range(2)), tarfile.USTAR_FORMAT, mtime=0)
     data = file.read_bytes()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gigagan.data import captions
 from gigagan.data.captioned import CaptionedImages, existing_folder, in_split
+from gigagan.data.skipped import Unusable
 from gigagan.errors import UserError
 
 _SPLIT_NAMES = {"train": "train", "test": "val"}  # COCO's own test images have no public captions
@@ -37,21 +38,26 @@ class Coco(CaptionedImages):
             file, folder = _find(folder, split)
             table = _read(file)
         there = {entry.name for entry in os.scandir(folder)}
-        missing = [name for name, _ in table if name not in there and not (folder / name).is_file()]
+        missing = [name for name, _, _ in table if name and name not in there and not (folder / name).is_file()]
         if missing:
             raise UserError(
                 f"{file} names {len(missing):,} images that are not in {folder}, the first is {missing[0]}; add "
                 "the images or set data.path to their folder"
             )
-        self._samples = [(name, caption) for name, texts in table for caption in texts]
+        self._samples = [(name, number, caption) for name, number, texts in table for caption in texts]
         super().__init__(folder, split, resolution, len(self._samples), len(table))
 
     def read(self, index: int) -> tuple[Path, str]:
-        name, caption = self._samples[index]
+        name, _, caption = self._samples[index]
+        if not name:
+            raise Unusable("no file name")
+        if isinstance(caption, Unusable):
+            raise caption
         return self.path / name, captions.clean(caption)
 
     def where(self, index: int) -> str:
-        return self._samples[index][0]
+        name, number, _ = self._samples[index]
+        return name or f"image {number}"
 
 
 def _find(folder: Path, split: str) -> tuple[Path, Path]:
@@ -70,20 +76,33 @@ def _find(folder: Path, split: str) -> tuple[Path, Path]:
     return files[0], images if images.is_dir() else folder
 
 
-def _read(file: Path) -> list[tuple[str, list[object]]]:
-    """File name and captions of each image, in the order of ids."""
+def _read(file: Path) -> list[tuple[str, int, list[object]]]:
+    """File name ("" where there is none), id and captions of each image, in the order of ids."""
     from pycocotools.coco import COCO  # some releases load matplotlib with it
 
     if not file.is_file():
-        raise UserError(f"data set coco: data.annotations={file} does not exist")
+        what = "is a folder; it must be the file (captions_*.json)" if file.is_dir() else "does not exist"
+        raise UserError(f"data set coco: data.annotations={file} {what}")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress there
             coco = COCO(str(file))
-        if any("caption" in annotation for annotation in coco.anns.values()):
+        if any("caption" in a for a in coco.anns.values()) and any("file_name" in i for i in coco.imgs.values()):
             return [
-                (coco.imgs[i]["file_name"], [a["caption"] for a in sorted(coco.imgToAnns[i], key=lambda a: a["id"])])
+                (_name(coco.imgs[i]), i, [_caption(a) for a in sorted(coco.imgToAnns[i], key=lambda a: a["id"])])
                 for i in sorted(coco.imgs)
             ]
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError):
         pass
     raise UserError(f"{file} is not a COCO captions file (captions_*.json)")
+
+
+def _name(image: dict[str, object]) -> str:
+    name = image.get("file_name")
+    return name if isinstance(name, str) else ""
+
+
+def _caption(annotation: dict[str, object]) -> object:
+    """What stands as the caption, unchecked, or why nothing does."""
+    if "caption" in annotation:
+        return annotation["caption"]
+    return Unusable("no caption", f"annotation {annotation['id']}")

@@ -84,6 +84,18 @@ def test_bad_samples_are_replaced_by_the_next_good_one(tmp_path: Path, picture: 
     assert dict(dataset.skipped) == {"empty caption": 1, "caption is not a string": 1, "empty file": 1}
 
 
+def test_entries_without_caption_or_file_name_are_skipped(coco: Path) -> None:
+    file = coco / "annotations/captions_train2017.json"
+    table = json.loads(file.read_text())
+    table["images"] += [{"id": 7}, {"id": 8, "file_name": None}, {"id": 9, "file_name": 3}]
+    table["annotations"] += [{"id": 90 + i, "image_id": i, "caption": "c"} for i in (7, 8, 9)]
+    table["annotations"].append({"id": 17, "image_id": 0})
+    file.write_text(json.dumps(table))
+    dataset = opened(coco)
+    assert content(dataset) == [(0, "first of a"), (0, "second of a"), (1, "b"), (1, "b")] + [(0, "first of a")] * 3
+    assert dataset.skipped.summary() == "4 skipped: 1 no caption (a.png: annotation 17), 3 no file name (image 7)"
+
+
 def test_captions_without_their_images(coco: Path) -> None:
     (coco / "train2017/b.png").unlink()
     with pytest.raises(UserError, match=r"names 1 images that are not in .*train2017, the first is b\.png"):
@@ -99,6 +111,7 @@ def test_captions_without_their_images(coco: Path) -> None:
         '{"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1, "caption": "a"}]}',
         '{"images": [], "annotations": [{"id": 1, "image_id": 1, "bbox": []}]}',
         '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [3]}',
+        "[" * 200_000,
     ],
 )
 def test_not_a_captions_file(coco: Path, text: str) -> None:
@@ -111,6 +124,8 @@ def test_not_a_captions_file(coco: Path, text: str) -> None:
 def test_no_annotations(coco: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.annotations=.*nowhere.json does not exist"):
         opened(coco, annotations=tmp_path / "nowhere.json")
+    with pytest.raises(UserError, match=r"data.annotations=.*annotations is a folder; it must be the file"):
+        opened(coco, annotations=tmp_path / "annotations")
     (coco / "annotations/captions_val2017.json").unlink()
     with pytest.raises(UserError, match=r"holds no captions_val\*.json"):
         opened(coco, "test")

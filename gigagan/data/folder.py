@@ -19,7 +19,8 @@ class Folder(CaptionedImages):
     A ``captions.jsonl``, in any folder, has lines like ``{"file": "a.jpg", "caption": "..."}`` (``file_name`` and
     ``text`` do as well), relative to its own folder; an image that several lines name is as many samples. An image that
     no line names has its caption in the ``.txt`` file of the same name. Subfolders ``train`` and ``test`` are the
-    splits; where there is neither, every tenth image is the test split. Hidden files and folders are left out.
+    splits; where there is neither, every tenth image is the test split. Hidden files and folders are left out, links
+    are followed.
 
     Raises:
         UserError: no such folder or split, captions without images, a line of captions.jsonl that is no JSON object or
@@ -71,10 +72,15 @@ class Folder(CaptionedImages):
 
 def _files_below(root: Path) -> list[Path]:
     files = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = [n for n in subfolders if not n.startswith(".") and not _leads_back(Path(folder, n))]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return files
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether ``folder`` is, by way of links, one of those above it: the walk would go round for ever."""
+    return any(folder.samefile(above) for above in folder.parents)
 
 
 def _rows(table: Path) -> list[tuple[Path, object]]:

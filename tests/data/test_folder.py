@@ -46,6 +46,19 @@ def test_same_named_texts_in_any_subfolder(tmp_path: Path, picture: Picture) -> 
     assert train.describe() == "folder: 18 images, 18 files, 8 px, 0 skipped"
 
 
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, picture: Picture) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "far/elsewhere"
+    write(root / "train", {"a.png": picture(1), "a.txt": "a"})
+    write(elsewhere, {"b.png": picture(2), "b.txt": "b", "../c.png": picture(3), "../c.txt": "c"})
+    (root / "train/linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root / "train")
+    (elsewhere / "itself").symlink_to(".")
+    (elsewhere / "nowhere").symlink_to(tmp_path / "nowhere")
+    (elsewhere / "root").symlink_to(tmp_path)
+    (elsewhere / "up").symlink_to("..")
+    assert content(opened(root)) == [(1, "a"), (2, "b"), (3, "c")]
+
+
 def test_split_folders(tmp_path: Path, picture: Picture) -> None:
     write(tmp_path, {f"{s}/a.png": picture(i) for i, s in enumerate(("train", "test"))})
     write(tmp_path, {f"{s}/a.txt": f"a {s}" for s in ("train", "test")})

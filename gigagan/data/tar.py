@@ -33,9 +33,11 @@ def members(path: Path) -> Iterator[Member]:
     """The regular files in the uncompressed tar at ``path``, in order.
 
     Raises:
-        UserError: the file breaks off before the archive's end mark (zeros), holds more behind it than padding, or
-            holds something that is no tar header. It names the byte and the last whole member.
+        UserError: ``path`` is a folder, or the file breaks off before the archive's end mark (zeros), holds more behind
+            it than padding, or holds something that is no tar header. It names the byte and the last whole member.
     """
+    if path.is_dir():
+        raise _broken(path, "is a folder, not a tar")
     total = path.stat().st_size
     last = "before its first file"
     at = 0

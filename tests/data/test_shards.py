@@ -237,6 +237,12 @@ def test_one_clear_line(tmp_path: Path, tars: list[str], message: str) -> None:
         opened(tmp_path)
 
 
+def test_a_folder_named_like_a_shard(tmp_path: Path) -> None:
+    (tmp_path / "train-0.tar").mkdir()
+    with pytest.raises(UserError, match=r"train-0\.tar is a folder, not a tar; fetch"):
+        opened(tmp_path)
+
+
 def test_real_photographs() -> None:
     if not PHOTOS.is_dir():
         pytest.skip("no folder of photographs: set GIGAGAN_SHARDS to the CIFAR-10 shards")

@@ -14,7 +14,7 @@ from gigagan.errors import UserError
 # Offsets and sizes in bytes; a part that is missing has offset 0. Held in one array, not in Python objects: large sets
 # have 10^8 samples, and loader processes share the array's memory.
 _PARTS = ("image", "txt", "json")
-_SAMPLE = np.dtype([("shard", "i4"), *((part, "i8", 2) for part in _PARTS)])
+_SAMPLE = np.dtype([("shard", "i4"), ("again", "?"), *((part, "i8", 2) for part in _PARTS)])
 
 
 class Shards(CaptionedImages):
@@ -22,7 +22,7 @@ class Shards(CaptionedImages):
 
     ``train-*.tar`` and ``test-*.tar`` are the splits; if no tar is named so, every tenth sample of ``*.tar`` is the
     test split. The tars' headers are read once, at the start; samples are then read where they lie. The caption is
-    ``KEY.txt``, or else ``caption`` in ``KEY.json``.
+    ``KEY.txt``, or else ``caption`` in ``KEY.json``. A sample whose key is another's in its tar is skipped.
 
     Raises:
         UserError: no such folder or no tars of the split in it, a truncated or damaged tar, no usable sample.
@@ -61,6 +61,8 @@ class Shards(CaptionedImages):
                     raise Unusable("shard was cut while in use")
                 return data
 
+            if sample["again"]:
+                raise Unusable("key of an earlier sample")
             if not sample["image"][0]:
                 raise Unusable("no image")
             text = part("txt")
@@ -83,15 +85,28 @@ class Shards(CaptionedImages):
 def _index(shard: int, file: Path) -> np.ndarray:
     """The samples of one tar, as ``_SAMPLE`` ``[N]``, in the order in which their keys appear.
 
-    As in webdataset, the key is a member's path up to the first dot of its last part.
+    As in webdataset, the key is a member's path up to the first dot of its last part. A name that comes again begins a
+    sample of its own, marked ``again``: webdataset refuses it, and mixed into the first one it would miscaption it.
     """
-    found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    found: list[tuple[bool, dict[str, tuple[int, int]]]] = []  # by extension
+    latest: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
     for path, offset, size in tar.members(file):
         folder, _, name = path.rpartition("/")
         key, _, extension = name.partition(".")
         extension = extension.lower()
-        part = "image" if f".{extension}" in images.SUFFIXES else extension
-        if key and part in _PARTS:  # no key: a hidden file, such as a Mac's "._name"
-            found.setdefault((folder, key), {})[part] = (offset, size)
-    rows = [(shard, *(places.get(part, (0, 0)) for part in _PARTS)) for places in found.values()]
+        if not key or _part(extension) not in _PARTS:  # no key: a hidden file, such as a Mac's "._name"
+            continue
+        again = (folder, key) in latest
+        if not again or extension in latest[folder, key]:
+            latest[folder, key] = {}
+            found.append((again, latest[folder, key]))
+        latest[folder, key][extension] = (offset, size)
+    rows = []
+    for again, places in found:
+        parts = {_part(extension): place for extension, place in places.items()}
+        rows.append((shard, again, *(parts.get(part, (0, 0)) for part in _PARTS)))
     return np.array(rows, _SAMPLE)
+
+
+def _part(extension: str) -> str:
+    return "image" if f".{extension}" in images.SUFFIXES else extension

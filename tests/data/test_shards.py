@@ -114,6 +114,22 @@ def test_bad_samples_are_replaced_by_the_next_good_one(tmp_path: Path, picture: 
     )
 
 
+def test_a_key_that_comes_again_is_skipped_and_never_mixed(tmp_path: Path, picture: Picture) -> None:
+    first = {"a.png": picture(1), "a.txt": " "}
+    write(tmp_path / "train-0.tar", first | {"b.png": picture(2), "b.txt": "b", "c.jpg": picture(3)})
+    with tarfile.open(tmp_path / "train-0.tar", "a") as archive:
+        for name, data in {"a.png": picture(4), "a.txt": b"another a", "a.json": b'{"caption": "a"}'}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    dataset = opened(tmp_path)
+    assert content(dataset) == [(2, "b")] * 4
+    assert dataset.skipped.summary() == (
+        "3 skipped: 1 empty caption (train-0.tar/a.png), 1 no caption (train-0.tar/c.jpg), "
+        "1 key of an earlier sample (train-0.tar/a.png)"
+    )
+
+
 def test_loader_processes_get_the_same_items(tmp_path: Path, picture: Picture) -> None:
     write(tmp_path / "train-0.tar", samples(picture, range(4)))
     dataset = opened(tmp_path)

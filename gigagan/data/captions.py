@@ -34,6 +34,15 @@ _HANDED = re.compile(
     re.IGNORECASE,
 )
 
+# What is no character: control characters that are not white space, half surrogate pairs (JSON can hold them) and
+# noncharacters. No XML file may hold most of these. Code points without a character as yet stay, because Python's
+# versions differ in which those are, and a caption must not depend on them.
+_NO_CHARACTER = re.compile(
+    "[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+
 
 def meaning(caption: str) -> str:
     """A key that captions share when they mean the same: their content words, in order.
@@ -52,21 +61,22 @@ def flippable(caption: str) -> bool:
     return _HANDED.search(caption) is None
 
 
+def one_line(text: str) -> str:
+    """``text`` single-spaced on one line, of characters that can be written anywhere."""
+    return " ".join(_NO_CHARACTER.sub("", text).split())
+
+
 def clean(caption: object) -> str:
-    """``caption`` on one line, single-spaced.
+    """``caption`` on one line, of characters that can be written anywhere.
 
     Raises:
-        Unusable: not a string, empty, or not valid Unicode (JSON can hold half a surrogate pair, which no file can).
+        Unusable: not a string, or nothing is left of it.
     """
     if not isinstance(caption, str):
         raise Unusable("caption is not a string", type(caption).__name__)
-    caption = " ".join(caption.split())
+    caption = one_line(caption)
     if not caption:
         raise Unusable("empty caption")
-    try:
-        caption.encode()
-    except UnicodeEncodeError:
-        raise Unusable("caption is not valid Unicode") from None
     return caption
 
 

@@ -27,6 +27,7 @@ from evaluation.summary import Cell, Column, Summary, Variant, in_order, of_suit
 from evaluation.tables import heading
 from gigagan import files
 from gigagan.archive import read_batches, read_prompts
+from gigagan.data.captions import one_line
 from gigagan.errors import UserError, command
 
 # Okabe & Ito's palette, safe for colour-blind readers; yellow last, as it is faint on white.
@@ -298,8 +299,12 @@ def grid(captions: list[str], images: Mapping[str, np.ndarray], known: Mapping[s
     figure = Figure(figsize=(width, height))
     for row, caption in enumerate(captions):
         top = height - head - side * row
-        lines = textwrap.wrap(" ".join(caption.split()), 27, max_lines=6, placeholder=" …")
-        figure.text(0.02 / width, (top - side / 2) / height, "\n".join(lines), va="center", fontsize=9)
+        text = figure.text(0.02 / width, (top - side / 2) / height, "", va="center", fontsize=9)
+        for letters in (27, 18, 12):  # some are wider than others
+            lines = textwrap.wrap(one_line(caption), letters, max_lines=6, placeholder=" …")
+            text.set_text("\n".join(lines))
+            if text.get_window_extent().x1 < words * figure.dpi:
+                break
         for column, variant in enumerate(variants):
             box = (words + side * column, top - side + 0.04, side - 0.06, side - 0.06)
             axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))

@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -43,6 +44,32 @@ def test_figures_are_on_white_escaped_and_the_same_bytes_in_every_process(comman
         border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
         assert (border == 255).all(), f"{png.name}: something reaches the edge, or the background is not white"
     assert "<script" not in (once / "grid.svg").read_text()
+
+
+ODD = [
+    "a \x1b[31mred\0 dog\x07 \ufffe",
+    "\U0001f436 \U0001f468\u200d\U0001f469\u200d\U0001f466 \U0001fae8",
+    "שלום עולם",
+    "<b>&amp; ]]> --> <!-- \"x\" 'y'</b> --",
+    "x" * 500,
+    "W" * 500,
+    "犬の写真" * 40,
+    "%s {0} \\frac $x$",
+    "-",
+]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing")
+def test_odd_captions_give_a_grid_that_is_xml_and_stay_beside_the_pictures(tmp_path: Path) -> None:
+    figure = plots.grid(ODD, {"real": np.zeros((len(ODD), 16, 16, 3), np.uint8)}, {}, 0)
+    plots.save(figure, tmp_path, "grid")
+    written = ElementTree.parse(
+        tmp_path / "grid.svg", ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
+    )
+    assert "%s {0} \\frac $x$" in "".join(written.getroot().itertext())
+    pictures = [axes.get_window_extent() for axes in figure.axes]
+    for text in figure.texts[: len(ODD)]:
+        assert not any(text.get_window_extent().overlaps(picture) for picture in pictures), text.get_text()
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -20,7 +22,8 @@ class CaptionedImages(ABC):
     the next usable sample instead: index and files alone determine the item, so that training resumes exactly.
 
     Args:
-        path: the folder, for messages; so is ``split``.
+        path: the folder, for messages.
+        split: "train" or "test".
         resolution: side of the pictures in pixels.
         size: number of samples.
         files: number of files they lie in, for the log.
@@ -35,6 +38,7 @@ class CaptionedImages(ABC):
         if not size:
             raise UserError(f"data set {self.name}: nothing in {path} belongs to the {split} split")
         self.path = path
+        self.split = split
         self.resolution = resolution
         self.skipped = Skipped()
         self._size = size
@@ -49,6 +53,10 @@ class CaptionedImages(ABC):
     @abstractmethod
     def where(self, index: int) -> str:
         """The sample's file, for messages."""
+
+    @abstractmethod
+    def contents(self) -> Iterator[tuple[str, int | str | None]]:
+        """What the samples are read from, in order: name below the folder, and size or, of a table, its sha256."""
 
     def __len__(self) -> int:
         return self._size
@@ -85,6 +93,21 @@ class CaptionedImages(ABC):
         """One line for the log: ``shards: 50,000 images, 5 files, 32 px, 0 skipped``."""
         files = "1 file" if self._files == 1 else f"{self._files:,} files"
         return f"{self.name}: {self._size:,} images, {files}, {self.resolution} px, {self.skipped.summary()}"
+
+    def fingerprint(self) -> str:
+        """Of the split and the names and sizes of its files: one that changes without changing size goes unnoticed."""
+        digest = hashlib.sha256(self.split.encode())
+        for name, what in self.contents():
+            digest.update(f"\0{name}\0{what}".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:12]
+
+
+def size_of(file: Path) -> int | None:
+    """In bytes; None where there is no such file."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def existing_folder(name: str, path: str) -> Path:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from gigagan.data import captions
-from gigagan.data.captioned import CaptionedImages, existing_folder, in_split
+from gigagan.data.captioned import CaptionedImages, existing_folder, in_split, size_of
 from gigagan.data.skipped import Unusable
 from gigagan.errors import UserError
+from gigagan.files import sha256
 
 _SPLIT_NAMES = {"train": "train", "test": "val"}  # COCO's own test images have no public captions
 
@@ -44,6 +46,7 @@ class Coco(CaptionedImages):
                 f"{file} names {len(missing):,} images that are not in {folder}, the first is {missing[0]}; add "
                 "the images or set data.path to their folder"
             )
+        self._table = file
         self._samples = [(name, number, caption) for name, number, texts in table for caption in texts]
         super().__init__(folder, split, resolution, len(self._samples), len(table))
 
@@ -54,6 +57,11 @@ class Coco(CaptionedImages):
         if isinstance(caption, Unusable):
             raise caption
         return self.path / name, captions.clean(caption)
+
+    def contents(self) -> Iterator[tuple[str, int | str | None]]:
+        yield "", sha256(self._table)
+        for name in dict.fromkeys(name for name, _, _ in self._samples if name):
+            yield name, size_of(self.path / name)
 
     def where(self, index: int) -> str:
         name, number, _ = self._samples[index]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from gigagan.data import captions, images
-from gigagan.data.captioned import CaptionedImages, existing_folder, in_split
+from gigagan.data.captioned import CaptionedImages, existing_folder, in_split, size_of
 from gigagan.data.skipped import Unusable
 from gigagan.errors import UserError
+from gigagan.files import sha256
 
 
 class Folder(CaptionedImages):
@@ -43,6 +45,7 @@ class Folder(CaptionedImages):
         rows = [row for table in tables for row in _rows(table)]
         if splits and (folder / "captions.jsonl").is_file():  # one table for both splits
             rows += [row for row in _rows(folder / "captions.jsonl") if row[0].is_relative_to(root)]
+            tables.append(folder / "captions.jsonl")
         written: dict[Path, list[object]] = defaultdict(list)
         for image, caption in rows:
             written[image].append(caption)
@@ -53,6 +56,7 @@ class Folder(CaptionedImages):
             raise UserError(f"data set folder: {root} holds {what} ({', '.join(sorted(images.SUFFIXES))})")
         if not splits:
             found = [p for i, p in enumerate(found) if in_split(i, split)]
+        self._tables = tables
         # None stands for "in the .txt file", which is read with the image.
         self._samples = [(p, text) for p in found for text in written.get(p, [None])]
         super().__init__(root, split, resolution, len(self._samples), len(found))
@@ -66,14 +70,25 @@ class Folder(CaptionedImages):
         except FileNotFoundError:
             raise Unusable("no caption") from None
 
+    def contents(self) -> Iterator[tuple[str, int | str | None]]:
+        for table in self._tables:
+            yield self._below(table), sha256(table)
+        for image, caption in dict(self._samples).items():
+            yield self._below(image), size_of(image)
+            if caption is None:
+                yield self._below(image.with_suffix(".txt")), size_of(image.with_suffix(".txt"))
+
     def where(self, index: int) -> str:
-        return os.path.relpath(self._samples[index][0], self.path)
+        return self._below(self._samples[index][0])
+
+    def _below(self, file: Path) -> str:
+        return os.path.relpath(file, self.path)
 
 
 def _files_below(root: Path) -> list[Path]:
     files = []
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [n for n in subfolders if not n.startswith(".") and not _leads_back(Path(folder, n))]
+        subfolders[:] = sorted(n for n in subfolders if not n.startswith(".") and not _leads_back(Path(folder, n)))
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return files
 

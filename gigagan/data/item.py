@@ -30,6 +30,14 @@ class Dataset(Protocol):
         """One line for logs: how many pictures of which size, and how many were left out."""
         ...
 
+    def fingerprint(self) -> str:
+        """12 hex digits of what would be yielded, or "" where the configuration alone decides that.
+
+        It is part of the recipe, so that a run never goes on with other data. Where the files lie and how old they are
+        is no part of it.
+        """
+        ...
+
     def meaning(self, caption: str) -> str:
         """A key that two captions share exactly when they mean the same."""
         ...

@@ -178,6 +178,9 @@ class Scenes:
     def describe(self) -> str:
         return f"{self.name}: endless, {self.resolution} px"
 
+    def fingerprint(self) -> str:
+        return ""  # the settings are all there is
+
     def meaning(self, caption: str) -> str:
         return meaning(caption)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from gigagan.data import captions, images, tar
-from gigagan.data.captioned import CaptionedImages, existing_folder, in_split
+from gigagan.data.captioned import CaptionedImages, existing_folder, in_split, size_of
 from gigagan.data.skipped import Unusable
 from gigagan.errors import UserError
 
@@ -71,6 +72,9 @@ class Shards(CaptionedImages):
             if sample["json"][0]:
                 return part("image"), captions.from_json(part("json"))
             raise Unusable("empty caption" if sample["txt"][0] else "no caption")
+
+    def contents(self) -> Iterator[tuple[str, int | None]]:
+        return ((file.name, size_of(file)) for file in self._tars)
 
     def where(self, index: int) -> str:
         sample = self._samples[index]

@@ -272,11 +272,11 @@ NOT_IN_RECIPE = ("train.kimg", "train.micro_batch", "data.path", "data.annotatio
 def recipe_sha(config: Config, contents: dict[str, str]) -> str:
     """12 hex digits over everything but the seed that determines what is learned; checked when a run is resumed.
 
-    ``contents`` adds what the config only points at, e.g. the hash of the text encoder's weights.
+    ``contents`` adds what the config only points at, where it does: hashes of the text encoder's weights, of the data.
     """
     values = to_dict(config)
     for path in NOT_IN_RECIPE:
         section, name = path.split(".")
         del values[section][name]
-    recipe = {"version": RECIPE_VERSION, "config": values, **contents}
+    recipe = {"version": RECIPE_VERSION, "config": values, **{name: sha for name, sha in contents.items() if sha}}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

@@ -137,7 +137,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device, leavin
     dataset = open_dataset(config.data, "train")
     held_out = open_dataset(config.data, "test")
     clip = Clip.load(config.text.clip).to(device)
-    recipe = recipe_sha(config, {"clip": clip.sha})
+    recipe = recipe_sha(config, {"clip": clip.sha, "data": dataset.fingerprint()})
     about = {
         "recipe_sha": recipe,
         "seed": args.seed,
@@ -183,7 +183,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device, leavin
         header = {"images": trainer.images, "recipe": recipe}
         save_tensors(args.out / "weights.safetensors", ema.network.state_dict(), header)
         started = about["provenance"]
-        write_json(args.out / "run.json", summary(model, trainer, recipe, seconds, started, dataset, clip))
+        write_json(args.out / "run.json", summary(model, trainer, recipe, seconds, started, dataset))
 
 
 def summary(
@@ -193,7 +193,6 @@ def summary(
     seconds: float,
     started: dict[str, object],
     dataset: Dataset,
-    clip: Clip,
 ) -> dict[str, object]:
     """run.json: what every record of this run repeats."""
 
@@ -209,7 +208,7 @@ def summary(
         "params_m": millions(model.generator),
         "discriminator_params_m": millions(model.discriminator),
         "non_finite_steps": trainer.non_finite,
-        "captions_cut": clip.n_cut,
+        "captions_cut": trainer.batches.captions_cut,
         "data": dataset.describe(),
         **started,
     }

@@ -43,7 +43,6 @@ class CaptionedImages(ABC):
         self.skipped = Skipped()
         self._size = size
         self._files = files
-        self._unusable: set[int] = set()
         self[0]  # a data set with nothing usable fails here and now
 
     @abstractmethod
@@ -65,23 +64,19 @@ class CaptionedImages(ABC):
         if not 0 <= index < self._size:
             raise IndexError(f"{index} of {self._size}")
         for i in chain(range(index, self._size), range(index)):
-            if i in self._unusable:
+            if i in self.skipped.reasons:
                 continue
             try:
                 image, caption = self.read(i)
                 return Item(decode(image, self.resolution), caption)
             except Unusable as e:
-                self._skip(i, e)
+                self.skipped.add(i, e, self.where(i))
             except OSError as e:
-                self._skip(i, Unusable("unreadable file", e.strerror or str(e)))
+                self.skipped.add(i, Unusable("unreadable file", e.strerror or str(e)), self.where(i))
         raise UserError(
             f"data set {self.name}: none of the {self._size:,} samples in {self.path} can be used: "
             f"{self.skipped.summary()}"
         )
-
-    def _skip(self, index: int, why: Unusable) -> None:
-        self._unusable.add(index)
-        self.skipped.add(why, self.where(index))
 
     def meaning(self, caption: str) -> str:
         return captions.meaning(caption)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from gigagan.data.skipped import Skipped
 
 
 class Item(NamedTuple):
@@ -19,8 +20,8 @@ class Dataset(Protocol):
     """A map-style data set; an index always gives the same item."""
 
     name: str
-    skipped: Mapping[str, int]
-    """Why files were left out, and how many for each reason."""
+    skipped: Skipped
+    """Which samples were left out so far, and why."""
 
     def __len__(self) -> int: ...
 

@@ -7,15 +7,15 @@ the right and y down, so that a scene is the same at every resolution.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 
 from gigagan.data.item import Item
+from gigagan.data.skipped import Skipped
 from gigagan.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Scenes:
     """
 
     name = "scenes"
-    skipped: Mapping[str, int] = MappingProxyType({})
+    skipped = Skipped()  # nothing, ever
 
     def __init__(
         self,

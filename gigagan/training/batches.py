@@ -18,6 +18,7 @@ from gigagan import latents
 from gigagan.clip import Clip
 from gigagan.config import Config
 from gigagan.data.item import Dataset
+from gigagan.data.skipped import Found
 from gigagan.networks.parameters import derive
 from gigagan.networks.text import TextFeatures
 from gigagan.pixels import to_tensor
@@ -34,6 +35,10 @@ class TrainingOrder(torch.utils.data.Dataset):
         self.flip = flip
         self._epoch = -1
         self._order: np.ndarray | None = None
+
+    def __getitems__(self, positions: list[int]) -> tuple[list[tuple[np.ndarray, str]], list[Found]]:
+        """Many at once, with the samples that had to be skipped meanwhile: a loader process tells of them this way."""
+        return [self[k] for k in positions], self.dataset.skipped.news()
 
     def __getitem__(self, k: int) -> tuple[np.ndarray, str]:
         image, caption = self.dataset[self._index(k)]
@@ -66,8 +71,9 @@ class _Positions:
             first += self.batch
 
 
-def _collate(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
-    return torch.from_numpy(np.stack([image for image, _ in items])), [caption for _, caption in items]
+def _collate(read: tuple[list[tuple[np.ndarray, str]], list[Found]]) -> tuple[Tensor, list[str], list[Found]]:
+    items, skipped = read
+    return torch.from_numpy(np.stack([image for image, _ in items])), [caption for _, caption in items], skipped
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ class Batches:
         self.batch = config.train.batch
         self.order = TrainingOrder(dataset, seed, config.data.flip)
         self.workers = config.data.workers
+        self.captions_cut = 0
+        """How many captions, of all that were trained on, were too long for the CLIP."""
         self.further = self._further(config.loss.clip_captions)
         """Meanings and CLIP embeddings [n, E] of the training captions that every batch is contrasted with."""
 
@@ -133,8 +141,13 @@ class Batches:
             worker_init_fn=ignore_interrupts,
             pin_memory=self.device.type == "cuda",
         )
-        for images, captions in loader:
-            yield self._assemble(images, captions, images_seen)
+        for images, captions, skipped in loader:
+            cut = self.clip.n_cut
+            assembled = self._assemble(images, captions, images_seen)
+            for found, count in distributed.gather_objects([(skipped, self.clip.n_cut - cut)]):
+                self.dataset.skipped.learn(found)
+                self.captions_cut += count
+            yield assembled
             images_seen += self.batch
 
     @torch.no_grad()
@@ -142,9 +155,8 @@ class Batches:
         captions = {self.dataset.meaning(caption): caption for _, caption in (self.order[k] for k in range(n))}
         if not captions:
             return [], torch.empty(0, 0, device=self.device)
-        cut, texts = self.clip.n_cut, list(captions.values())
+        texts = list(captions.values())
         parts = [self.clip.tokenize(texts[i : i + 256]).to(self.device) for i in range(0, len(texts), 256)]
-        self.clip.n_cut = cut  # counts the captions that were trained on
         return list(captions), torch.cat([self.clip.embed_text(tokens) for tokens in parts])
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, object
 
 def load_tensors(
     path: Path, remedy: str = "delete it to go on from the one before"
-) -> tuple[dict[str, Tensor], dict[str, object]]:
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what ``save_tensors`` wrote. Raises UserError for a missing, truncated or foreign file."""
     arrays, about = tensor_file.read(path, remedy)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, about
@@ -57,18 +58,19 @@ class Checkpoints:
     def files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
 
-    def save(self, images: int, non_finite: int) -> None:
+    def save(self, images: int, counts: dict[str, Any]) -> None:
+        """``counts``: what else the run has counted so far, as JSON can hold it."""
         tensors = {f"{n}/{name}": t for n, net in self.networks.items() for name, t in net.state_dict().items()}
         for n, optimizer in self.optimizers.items():
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{n}/{i}/{name}": value for name, value in state.items()}
-        about = {"images": images, "non_finite": non_finite, "recipe": self.recipe}
+        about = {"images": images, "counts": counts, "recipe": self.recipe}
         save_tensors(self.folder / f"{images:012d}.safetensors", tensors, about)
         for old in self.files()[:-KEEP]:
             old.unlink()
 
-    def resume(self) -> tuple[int, int]:
-        """Load the newest checkpoint; returns the images it has seen and the steps it left out, 0 where there is none.
+    def resume(self) -> tuple[int, dict[str, Any]]:
+        """Load the newest checkpoint; returns the images it has seen and its counts, 0 and none where there is none.
 
         Raises UserError if it cannot be read or comes from another recipe.
         """
@@ -76,7 +78,7 @@ class Checkpoints:
             unfinished.unlink(missing_ok=True)
         files = self.files()
         if not files:
-            return 0, 0
+            return 0, {}
         tensors, about = load_tensors(files[-1])
         if about.get("recipe") != self.recipe:
             raise UserError(
@@ -91,7 +93,7 @@ class Checkpoints:
                 i, key = name.split("/")
                 state.setdefault(int(i), {})[key] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        return int(about["images"]), int(about["non_finite"])  # type: ignore[call-overload]
+        return about["images"], about.get("counts", {})
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,10 @@ class Trainer:
         self.config, self.folder, self.rhythm, self.picture = config, folder, rhythm, picture
         self.leader = distributed.rank() == 0
         self.total = round(config.kimg * 1000)
-        self.images, self.non_finite = checkpoints.resume()
+        self.images, counts = checkpoints.resume()
+        self.non_finite: int = counts.get("non_finite", 0)
+        batches.captions_cut = counts.get("captions_cut", 0)
+        batches.dataset.skipped.learn(counts.get("skipped", []))
         if self.images >= self.total + config.batch:
             raise UserError(
                 f"{folder} has seen {self.images} images already, more than train.kimg={config.kimg:g}: "
@@ -120,10 +124,18 @@ class Trainer:
                 if self.rhythm.picture and self._due(before, self.rhythm.picture, total):
                     self.picture(self.folder / "grid.png")
                 if save:
-                    self.checkpoints.save(self.images, self.non_finite)
+                    self.checkpoints.save(self.images, self._counts())
             if stopped:
                 raise KeyboardInterrupt(f"at {self.images:,} of {total:,} images")
         return self.seconds_before + time.monotonic() - began
+
+    def _counts(self) -> dict[str, Any]:
+        """What run.json says at the end, of all sittings and processes."""
+        return {
+            "non_finite": self.non_finite,
+            "captions_cut": self.batches.captions_cut,
+            "skipped": self.batches.dataset.skipped.found(),
+        }
 
     def _due(self, before: int, interval: int, total: int) -> bool:
         return self.images // interval > before // interval or self.images >= total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 
 from gigagan import latents
 from gigagan.data import Item, open_dataset
+from gigagan.data.skipped import Skipped
 from gigagan.training.batches import Batches, TrainingOrder, other_captions
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ class Numbered:
     """Ten pictures with their number in the left half; captions of even ones allow mirroring, 0 to 3 mean the same."""
 
     name = "numbered"
-    skipped: Mapping[str, int] = {}
+    skipped = Skipped()
 
     def __len__(self) -> int:
         return 10

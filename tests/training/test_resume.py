@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from gigagan import provenance, train
 from gigagan.errors import UserError
@@ -270,6 +271,44 @@ def test_ctrl_c_is_one_line_even_while_modules_are_imported(tmp_path):
         _, said = process.communicate(timeout=60)
     assert process.returncode != 0
     assert said.splitlines() == ["interrupted: type the same command again to go on"]
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Callable[[str], str]:
+    """``photographs(name)``: the settings for a folder of 40 pictures, 3 of them broken and 2 with endless captions."""
+
+    def make(name: str) -> list[str]:
+        folder = tmp_path / name
+        folder.mkdir()
+        for i in range(40):
+            image, words = folder / f"{name}{i:02d}.png", "word " * (60 if i in (8, 22) else 3)
+            Image.new("RGB", (8, 8), (6 * i, 0, 0)).save(image)
+            image.with_suffix(".txt").write_text(f"{words}{i}")
+            if i in (4, 15, 31):
+                image.write_bytes(b"no image")
+        return ["data.name=folder", f"data.path={folder}"]
+
+    return make
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_was_skipped_and_cut_is_counted_over_all_sittings_and_processes(photographs, run, tmp_path, workers):
+    folder, data = tmp_path / "run", photographs("a")
+    for kimg in (0.05, 0.1, 0.15):
+        run(folder, *data, f"train.kimg={kimg}", f"data.workers={workers}")
+    about = json.loads((folder / "run.json").read_text())
+    assert "3 skipped: 3 not an image (a" in about["data"]
+    epochs = 150 / 36
+    assert 2 * epochs - 2 <= about["captions_cut"] <= 2 * epochs + 2
+
+
+def test_a_run_does_not_go_on_with_other_data(photographs, run, tmp_path):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    run(folder, *photographs("a"), "train.kimg=0.05")
+    with pytest.raises(UserError, match="another recipe"):
+        run(folder, *photographs("b"), "train.kimg=0.1")
+    (tmp_path / "a").rename(moved)
+    run(folder, "data.name=folder", f"data.path={moved}", "train.kimg=0.1")
 
 
 def test_ctrl_c_loses_nothing(command, whole, tmp_path):

@@ -129,14 +129,15 @@ class GigaGAN:
     def generator_loss(self, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
         """V_GAN for G, L_CLIP, and the optional matching term."""
         loss = self.config.loss
+        matching_weight = 0.0 if loss.matching == "none" else loss.generator_matching_weight
         with self._autocast():
             fake = self._generate(batch, "generator")
-            captions = [batch.text] if loss.generator_matching_weight == 0 else [batch.text, batch.other]
+            captions = [batch.text, batch.other] if matching_weight else [batch.text]
             pairs = self.discriminator(fake, captions)
         terms = {"gan": losses.generator_gan(pairs[0], self.gan_weights)}
-        if loss.generator_matching_weight:
+        if matching_weight:
             match = losses.matching_aware(pairs[1], self.match_weights, batch.has_other)
-            terms["matching"] = loss.generator_matching_weight * match
+            terms["matching"] = matching_weight * match
         if loss.clip_weight:
             images = self.clip.embed_image(fake[0])
             contrast = losses.clip_contrastive(images, embeddings, batch.positives, loss.clip_temperature)

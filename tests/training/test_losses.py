@@ -238,6 +238,18 @@ def test_generator_terms(tiny, gigagan, first_batch, clip):
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-4), name
 
 
+def test_without_matching_the_generator_has_no_matching_term_either(tiny, gigagan, first_batch, monkeypatch):
+    config = tiny("loss.matching=none", "loss.generator_matching_weight=0.5")
+    model = gigagan(config)
+    batch, embeddings = first_batch(config)
+    seen = []
+    predict = model.discriminator.predict
+    monkeypatch.setattr(model.discriminator, "predict", lambda exits, text: seen.append(text) or predict(exits, text))
+    terms = model.discriminator_loss(batch, embeddings).keys() | model.generator_loss(batch, embeddings).keys()
+    assert terms == {"gan", "clip"}
+    assert all(text is batch.text for text in seen)  # D is never asked about another caption
+
+
 def test_minimising_the_generator_s_matching_term_lowers_the_logits_for_other_captions(tiny, gigagan, first_batch):
     config = tiny("loss.generator_matching_weight=1")
     model = gigagan(config)

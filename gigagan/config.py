@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -93,7 +94,8 @@ class LossConfig:
     scale_ratio: tuple[float, ...] = (2.0, 1.0)  # weights of the levels, high to low (the last one repeats), normalised
     early_exit_weight: float = 0.01  # of a prediction at j < L in the GAN loss (one at j = L has 1)
     early_exit_matching_weight: float = 0.05  # the same in the matching loss
-    matching: Literal["real+fake", "real", "none"] = "real+fake"  # which images D sees with another caption (Eq. 8)
+    # Which images D sees with another caption (Eq. 8); none: nobody does, so G's optional term is off, too.
+    matching: Literal["real+fake", "real", "none"] = "real+fake"
     matching_weight: float = 1.0
     generator_matching_weight: float = 0.0  # optional: G minimises softplus(D(G(c), c^)); the paper is ambiguous
     clip_weight: float = 0.2  # Eq. 9
@@ -124,22 +126,74 @@ class TrainConfig:
     threads: int = 1  # CPU threads: other counts give other bits, so they belong to the recipe
 
 
-# The least values of numbers that would otherwise fail late, or quietly train nothing.
-LEAST = {
-    "data.workers": 0,
-    "generator.blocks": 1,
-    "generator.kernels": 1,
-    "attention.head_width": 1,
-    "text.head_width": 1,
-    "discriminator.blocks": 0,
-    "loss.scale_ratio": 0,
-    "loss.clip_captions": 0,
-    "loss.r1_interval": 1,
-    "train.kimg": 0.001,
-    "train.batch": 2,  # another caption is drawn from the batch
-    "train.micro_batch": 0,
-    "train.threads": 1,
+# Which values every number (and entry of a tuple) may have, as intervals: an end with [ or ] belongs to its interval,
+# one with ( or ) does not. Beyond them a run would fail late, or quietly train something else.
+BOUNDS = {
+    "data.resolution": "[8, inf)",
+    "data.objects": "[0, 1]",
+    "data.placed": "[0, 1]",
+    "data.workers": "[0, inf)",
+    "text.depth": "[0, inf)",
+    "text.head_width": "[1, inf)",
+    "attention.head_width": "[1, inf)",
+    "attention.mlp_ratio": "(0, inf)",
+    "attention.gain": "[0, inf)",
+    "generator.z_dim": "[1, inf)",
+    "generator.w_dim": "[1, inf)",
+    "generator.mapping_depth": "[1, inf)",
+    "generator.mapping_lr_multiplier": "(0, inf)",
+    "generator.channel_base": "[1, inf)",
+    "generator.channel_max": "[1, inf)",
+    "generator.blocks": "[1, inf)",
+    "generator.kernels": "[1, inf)",
+    "generator.block_gain": "[0, inf)",
+    "generator.attention_resolutions": "[4, inf)",
+    "generator.attention_depth": "[0, inf)",
+    "discriminator.channel_base": "[1, inf)",
+    "discriminator.channel_max": "[1, inf)",
+    "discriminator.blocks": "[0, inf)",
+    "discriminator.attention_resolutions": "[4, inf)",
+    "discriminator.attention_depth": "[0, inf)",
+    "discriminator.predictor_depth": "[1, inf)",
+    "loss.scale_ratio": "[0, inf)",
+    "loss.early_exit_weight": "[0, inf)",
+    "loss.early_exit_matching_weight": "[0, inf)",
+    "loss.matching_weight": "[0, inf)",
+    "loss.generator_matching_weight": "[0, inf)",
+    "loss.clip_weight": "[0, inf)",
+    "loss.clip_captions": "[0, inf)",
+    "loss.clip_temperature": "(0, inf)",
+    "loss.r1_weight": "[0, inf)",
+    "loss.r1_interval": "[1, inf)",
+    "train.kimg": "[0.001, inf)",
+    "train.batch": "[2, inf)",  # another caption is drawn from the batch
+    "train.micro_batch": "[0, inf)",
+    "train.lr_generator": "(0, inf)",
+    "train.lr_discriminator": "(0, inf)",
+    "train.beta1": "[0, 1)",
+    "train.beta2": "[0, 1)",
+    "train.weight_decay": "[0, inf)",
+    "train.weight_decay_attention": "[0, inf)",
+    "train.ema_kimg": "[0, inf)",
+    "train.ema_rampup": "[0, inf)",
+    "train.threads": "[1, inf)",
 }
+MAY_BE_EMPTY = ("attention_resolutions", "attention_depth")  # where attention.kinds=none
+
+
+def _outside(values: tuple[float, ...], interval: str) -> str:
+    """Nothing where there are ``values`` and all lie within ``interval``, else what they must be."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above, below = interval[0] == "(", interval[-1] == ")"
+
+    def within(value: float) -> bool:  # NaN is not; infinity is below no end
+        return (value > low if above else value >= low) and (value < high if below else value <= high)
+
+    if values and all(within(value) for value in values):
+        return ""
+    words = "" if all(math.isfinite(value) for value in values) else "finite and "
+    words += f"{'above' if above else 'at least'} {low:g}"
+    return words if math.isinf(high) else f"{words} and {'below' if below else 'at most'} {high:g}"
 
 
 @dataclass(frozen=True)
@@ -156,12 +210,6 @@ class Config:
         r = self.data.resolution
         if r < 8 or r & (r - 1):
             raise UserError(f"data.resolution={r}: must be a power of two, at least 8")
-        for path, least in LEAST.items():
-            section, name = path.split(".")
-            value = getattr(getattr(self, section), name)
-            entries = value if isinstance(value, tuple) else (value,)
-            if not entries or not all(entry >= least for entry in entries):  # NaN is not at least anything
-                raise UserError(f"{path}={_format(value)}: must be at least {least}")
         for name in ("generator", "discriminator"):
             part = getattr(self, name)
             sides, depths = part.attention_resolutions, part.attention_depth
@@ -175,6 +223,20 @@ class Config:
                     f"{name}.attention_depth={_format(depths)} has {len(depths)} entries for {len(sides)} attention "
                     "resolutions: give one, or one for each"
                 )
+            if part.channel_base < r:
+                raise UserError(f"{name}.channel_base={part.channel_base}: leaves no channel at {r} px: at least {r}")
+        # Where D looks at the full resolution alone, the others' weights do not count.
+        levels = r.bit_length() - 2 if "input" in self.discriminator.multi_scale else 1
+        if not any(self.loss.scale_ratio[:levels]):
+            raise UserError(
+                f"loss.scale_ratio={_format(self.loss.scale_ratio)}: no level that D looks at has any weight"
+            )
+        for path, interval in BOUNDS.items():
+            section, name = path.split(".")
+            value = getattr(getattr(self, section), name)
+            values = value if isinstance(value, tuple) else (value,)
+            if (values or name not in MAY_BE_EMPTY) and (wanted := _outside(values, interval)):
+                raise UserError(f"{path}={_format(value)}: must be {wanted}")
 
 
 def per_level(values: tuple[int, ...], level: int) -> int:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from typing import Any
 
 import pytest
 
 from gigagan import config as configuration
-from gigagan.config import Config, from_dict, parse_overrides, recipe_sha, to_dict, to_overrides
+from gigagan.config import BOUNDS, Config, from_dict, parse_overrides, recipe_sha, to_dict, to_overrides
 from gigagan.errors import UserError
 
 FIELDS = [(section, name) for section, names in to_dict(Config()).items() for name in names]
+
+
+def other(value: Any) -> Any:
+    """Another value of the same type, within the bounds of any field."""
+    return value / 2 or 0.5 if isinstance(value, float) else value + value or type(value)(1)
 
 
 def changed(section: str, name: str) -> Config:
@@ -23,11 +29,11 @@ def changed(section: str, name: str) -> Config:
     if typing.get_origin(kind) is typing.Literal:
         new: Any = next(choice for choice in typing.get_args(kind) if choice != value)
     elif isinstance(value, tuple):
-        new = tuple(entry * 2 for entry in value)
+        new = tuple(other(entry) for entry in value)
     elif isinstance(value, bool):
         new = not value
     else:
-        new = value + value if value else type(value)(1)
+        new = other(value)
     return dataclasses.replace(Config(), **{section: dataclasses.replace(part, **{name: new})})
 
 
@@ -88,6 +94,15 @@ def test_overrides_are_typed_and_the_last_one_counts():
         ("discriminator.attention_resolutions=128", "none up to data.resolution=64"),
         ("text.head_width=0", "must be at least 1"),
         ("loss.clip_captions=-1", "must be at least 0"),
+        ("generator.attention_depth=", "0 entries for 3 attention resolutions"),
+        ("loss.scale_ratio=", "no level that D looks at has any weight"),
+        ("loss.scale_ratio=0,0", "loss.scale_ratio=0.0,0.0: no level that D looks at has any weight"),
+        ("generator.channel_base=32", "generator.channel_base=32: leaves no channel at 64 px: at least 64"),
+        ("discriminator.channel_base=-5", "leaves no channel"),
+        ("train.beta2=1.5", "train.beta2=1.5: must be at least 0 and below 1"),
+        ("train.kimg=inf", "train.kimg=inf: must be finite and at least 0.001"),
+        ("loss.clip_temperature=0", "loss.clip_temperature=0.0: must be above 0"),
+        ("data.objects=0.5,0.5,1.5", "must be at least 0 and at most 1"),
         ("generator.attention_depth=1,1", "2 entries for 3 attention resolutions"),
     ],
 )
@@ -96,6 +111,67 @@ def test_bad_overrides_are_refused_in_one_line(override, words):
         parse_overrides([override])
     assert words in error.value.message
     assert "\n" not in error.value.message
+
+
+NUMBERS = [
+    f"{section}.{f.name}"
+    for section, part in typing.get_type_hints(Config).items()
+    for f in dataclasses.fields(part)
+    if {int, float} & {(kind := typing.get_type_hints(part)[f.name]), *typing.get_args(kind)}
+]
+
+
+def test_every_number_has_bounds():
+    assert list(BOUNDS) == NUMBERS
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_a_number_beyond_its_bounds_is_refused_in_one_line(path):
+    low, high = (float(end) for end in BOUNDS[path][1:-1].split(","))
+    beyond = [math.nan, math.inf, -math.inf, low - 1, low if BOUNDS[path][0] == "(" else math.nextafter(low, -math.inf)]
+    if math.isfinite(high):
+        beyond += [high + 1, high if BOUNDS[path][-1] == ")" else math.nextafter(high, math.inf)]
+    for value in beyond:
+        with pytest.raises(UserError) as error:
+            parse_overrides([f"{path}={value:.17g}"])
+        assert error.value.message.startswith(f"{path}=")
+        assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_a_model_can_be_made_at_the_least_value_of_every_number(path, tiny, clip):
+    import torch
+
+    from gigagan.networks.text import TextFeatures
+    from gigagan.training.phases import GigaGAN
+
+    least = {
+        "generator.channel_base": 16,
+        "discriminator.channel_base": 16,
+        "loss.scale_ratio": "0,0,1",
+        "data.objects": "1,0,0",
+    }
+    low = BOUNDS[path][1:].partition(",")[0]
+    value = least.get(path, "0.001" if BOUNDS[path][0] == "(" else low)
+    config = tiny(f"{path}={value}")
+    model = GigaGAN(config, clip, 0, torch.device("cpu"))
+    assert model.phases()
+    text = TextFeatures(torch.zeros(2, 3, clip.text_width), torch.tensor([2, 2]))
+    g = model.generator
+    pyramid = g(torch.zeros(2, g.z_dim), text, torch.zeros(2, g.noise_dim))
+    (predictions,) = model.discriminator(pyramid, [text])
+    assert all(logits.isfinite().all() for logits in predictions.values())
+
+
+def test_the_full_resolution_alone_needs_a_weight_of_its_own():
+    assert parse_overrides(["loss.scale_ratio=0,1"]).loss.scale_ratio == (0, 1)
+    with pytest.raises(UserError, match="no level that D looks at"):
+        parse_overrides(["loss.scale_ratio=0,1", "discriminator.multi_scale=output"])
+
+
+def test_without_attention_there_need_be_no_resolutions_of_it():
+    config = parse_overrides(["attention.kinds=none", "generator.attention_resolutions=", "generator.attention_depth="])
+    assert config.generator.attention_resolutions == config.generator.attention_depth == ()
 
 
 def test_a_saved_config_with_an_unknown_name_is_refused():

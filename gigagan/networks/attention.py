@@ -56,7 +56,7 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
-        hidden = round(width * ratio)
+        hidden = max(1, round(width * ratio))
         self.expand = Linear(width, hidden)
         self.contract = Linear(hidden, width)
 

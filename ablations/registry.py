@@ -12,19 +12,21 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
-
+from ablations import entries
 from gigagan.config import Config, parse_overrides, to_dict
 from gigagan.errors import UserError, command, nearest
+from gigagan.files import read_yaml
 
 HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
-DEVICES = ("auto", "cpu", "cuda")
+Device = Literal["auto", "cpu", "cuda"]
+DEVICES = typing.get_args(Device)
 PHOTOGRAPHS = ("shards", "folder", "coco")
 
 
@@ -53,42 +55,15 @@ class Suite:
     samples: int
     reference: int
     snapshots: int = 5
-    device: str = "auto"
+    device: Device = "auto"
     gate: bool = False
-    pretrain: dict[str, int] = field(default_factory=dict)  # CLIP -> images to train it on, before anything else
-
-
-def _entries(name: str, kind: type, tuples: tuple[str, ...]) -> dict[str, Any]:
-    """The entries of a YAML file here as instances of a dataclass. Raises UserError for whatever is wrong with one."""
-    try:
-        entries = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
-    except yaml.YAMLError as e:
-        raise UserError(f"{name}: not valid YAML: {e}") from None
-    known = [f.name for f in fields(kind)]
-    found = {}
-    for key, entry in entries.items():
-        if key.startswith("."):  # a part for others to use
-            continue
-        for field_name in entry:
-            if field_name not in known:
-                raise UserError(f"{name}: {key}: no field {field_name!r}{nearest(field_name, known)}")
-        lists = {t: tuple(_flat(entry[t])) for t in tuples if t in entry}
-        try:
-            found[key] = kind(name=key, **{**entry, **lists})
-        except TypeError as e:
-            raise UserError(f"{name}: {key}: {str(e).removeprefix(kind.__name__)}") from None
-    return found
-
-
-def _flat(values: list[Any]) -> list[Any]:
-    """Lists within lists (YAML anchors) joined."""
-    return [v for value in values for v in (_flat(value) if isinstance(value, list) else [value])]
+    pretrain: dict[Literal["conditioner", "judge"], int] = field(default_factory=dict)  # images to train CLIPs on first
 
 
 @functools.cache
 def variants() -> dict[str, Variant]:
     """Every variant by name. Raises UserError for an unknown parent or a circle of parents."""
-    found = _entries("variants.yaml", Variant, ("overrides",))
+    found = entries.read(HERE / "variants.yaml", Variant)
     for name in found:
         ancestry(name, found)
     return found
@@ -113,7 +88,7 @@ def ancestry(name: str, among: dict[str, Variant] | None = None) -> list[Variant
 @functools.cache
 def suites() -> dict[str, Suite]:
     """Every suite by name."""
-    return _entries("suites.yaml", Suite, ("variants", "seeds", "overrides", "protocols"))
+    return entries.read(HERE / "suites.yaml", Suite)
 
 
 def suite(name: str) -> Suite:
@@ -121,13 +96,28 @@ def suite(name: str) -> Suite:
     if name not in suites():
         raise UserError(f"unknown suite {name!r}{nearest(name, suites())}")
     found = suites()[name]
-    known = yaml.safe_load(PROTOCOLS.read_text(encoding="utf-8"))["images"]
+    known = read_yaml(PROTOCOLS)["images"]
     for protocol in found.protocols:
         if protocol not in known:
             raise UserError(f"suites.yaml: {name}: unknown protocol {protocol!r}{nearest(protocol, known)}")
-    for variant in found.variants:
-        parse_overrides(recipe(found, variant))
+        wanted = known[protocol]["images"], known[protocol]["reference"]
+        if (found.samples, found.reference) != wanted:
+            raise UserError(
+                f"suites.yaml: {name}: {protocol} scores {wanted[0]} samples against a reference of {wanted[1]}, not "
+                f"{found.samples} against {found.reference}: set samples and reference so, or name another protocol"
+            )
+    _check(found, found.variants)
     return found
+
+
+def _check(of: Suite, names: Iterable[str]) -> None:
+    """Raises UserError where a variant is unknown or has overrides that the configuration refuses."""
+    for name in names:
+        overrides = recipe(of, name)
+        try:
+            parse_overrides(overrides)
+        except UserError as e:
+            raise UserError(f"suite {of.name}: {name}: {e.message}") from None
 
 
 def recipe(of: Suite, variant: str) -> list[str]:

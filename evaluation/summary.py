@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from evaluation import stats
 from evaluation.records import METRICS, REAL, REFERENCES, UNTRAINED, Metric, Row, describe
+from gigagan import files
 from gigagan.errors import UserError, nearest
 
 FULL = "gigagan"
@@ -128,10 +127,7 @@ def read_variants(path: str) -> dict[str, Variant]:
         return {}
     if not Path(path).is_file():
         raise UserError(f"no such file: {path}")
-    try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as e:
-        raise UserError(f"{path} is not YAML: {e}") from None
+    entries = files.read_yaml(path)
     if not isinstance(entries, dict):
         raise UserError(f"{path} must map each variant's name to its parent, overrides, label and expect")
     return {

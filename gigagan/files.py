@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from gigagan.errors import UserError
+
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -45,3 +49,30 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def sha256(path: str | os.PathLike[str]) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML's own loader lets the last one win."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return node
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """What a YAML file holds. Raises UserError, with the line, where that cannot be read or a key stands twice."""
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Once)
+    except yaml.MarkedYAMLError as e:
+        line = f"line {e.problem_mark.line + 1}: " if e.problem_mark else ""
+        raise UserError(f"{path}: not valid YAML: {line}{e.problem}") from None
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: bytes that are no text, a date that is none
+        raise UserError(f"{path}: not valid YAML: {e}") from None
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}") from None

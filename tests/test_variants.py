@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ablations import registry
 from ablations.registry import Plan, ancestry, difference, forward_gflops, recipe, suite, suites, variants
+from evaluation.summary import FULL
 from gigagan.config import Config, parse_overrides
 from gigagan.data import open_dataset
 from gigagan.errors import UserError
@@ -181,7 +182,7 @@ def test_the_generator_keeps_its_summed_to_rgbs_without_multi_scale(configured):
 
 def test_variants_of_every_suite_differ_from_their_parents_there_too():
     for of in suites().values():
-        assert of.variants[0] == "gigagan"
+        assert of.variants[0] == FULL  # what tables compare with
         for variant in of.variants[1:]:
             parent = ancestry(variant)[-2].name
             changes = difference(parse_overrides(recipe(of, parent)), parse_overrides(recipe(of, variant)))
@@ -227,14 +228,73 @@ def test_parents_come_first_and_the_last_word_is_the_variant_s_own(yaml_files):
         (f"a: {entry('b')}\nb: {entry('c')}\nc: {entry('a')}\n", "a: its parents form a circle"),
         (f"a: {entry('a')}\n", "a: its parents form a circle"),
         ("a: {overides: [], label: x}\n", r"no field 'overides' \(did you mean 'overrides'"),
-        ("a: {label: x}\n", "a: .*overrides"),
-        ("a: [\n", "not valid YAML"),
+        ("a: {label: x}\n", "a: lacks overrides, a list of texts"),
+        ("a: [\n", "not valid YAML: line 2"),
+        ("", "must map names to entries"),
+        ("- a\n", "must map names to entries"),
+        ("mine:\n", r"mine: must have fields \(label, overrides.*not nothing"),
+        ("mine: [label]\n", "mine: must have fields"),
+        ("mine: {label: x, overrides: }\n", "mine: overrides: must be a list of texts, not nothing"),
+        ("mine: {label: x, overrides: [generator.kernels: 1]}\n", "mine: overrides: must be a list of texts, not"),
+        ("mine: {label: x, overrides: generator.kernels=1}\n", "mine: overrides: must be a list of texts, not 'gen"),
+        ("mine: {label: 5, overrides: []}\n", "mine: label: must be text, not 5"),
+        ("mine: {label: x, overrides: [], 5: x}\n", "mine: no field 5"),
+        (f"5: {entry()}\n", "5: no name"),
+        (f"a/b: {entry()}\n", "a/b: no name"),
+        (f"gigagan: {entry()}\ngigagan: {entry()}\n", "line 2: 'gigagan' stands twice"),
+        ("a: {label: x, label: y, overrides: []}\n", "line 1: 'label' stands twice"),
+        ("a: 2026-99-99\n", "not valid YAML"),
     ],
 )
 def test_wrong_entries_are_one_clear_line(yaml_files, text, words):
     yaml_files(variants=text)
     with pytest.raises(UserError, match=words) as error:
         registry.variants()
+    assert "variants.yaml: " in error.value.message
+    assert "\n" not in error.value.message
+
+
+SUITE = {
+    "about": "x",
+    "variants": "[gigagan]",
+    "seeds": "[0]",
+    "overrides": "[]",
+    "protocols": "[scenes@1]",
+    "judge": "j",
+    "samples": "1000",
+    "reference": "4000",
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("seeds", "3", "seeds: must be a list of whole numbers, not 3"),
+        ("seeds", "[a]", r"seeds: must be a list of whole numbers, not \['a'\]"),
+        ("seeds", "[true]", "seeds: must be a list of whole numbers"),
+        ("seeds", "[-1]", r"seeds: must be at least 0, not \[-1\]"),
+        ("seeds", "[]", "seeds: is empty"),
+        ("variants", "[]", "variants: is empty"),
+        ("protocols", "[]", "protocols: is empty"),
+        ("variants", "gigagan", "variants: must be a list of texts, not 'gigagan'"),
+        ("overrides", "generator.kernels=1", "overrides: must be a list of texts, not 'generator.kernels=1'"),
+        ("samples", "lots", "samples: must be a whole number, not 'lots'"),
+        ("samples", "0", "samples: must be at least 1, not 0"),
+        ("samples", "999", "scenes@1 scores 1000 samples against a reference of 4000, not 999 against 4000"),
+        ("reference", "400", "scenes@1 scores 1000 samples against a reference of 4000, not 1000 against 400"),
+        ("protocols", "[scenes@1, photos-inception@1]", "photos-inception@1 scores 10000 samples"),
+        ("device", "gpu", "device: must be auto or cpu or cuda, not 'gpu'"),
+        ("gate", "1", "gate: must be true or false, not 1"),
+        ("pretrain", "{judge: many}", "pretrain: must be a map from conditioner or judge to whole numbers"),
+        ("pretrain", "{jugde: 5}", "pretrain: must be a map from conditioner or judge to whole numbers"),
+        ("pretrain", "{judge: 0}", "pretrain: must be at least 1"),
+    ],
+)
+def test_a_suite_s_wrong_field_is_one_clear_line_before_any_work(yaml_files, field, value, words):
+    text = ", ".join(f"{name}: {of}" for name, of in {**SUITE, field: value}.items())
+    yaml_files(suites=f"mine: {{{text}}}\n")
+    with pytest.raises(UserError, match=f"suites.yaml: mine: {words}") as error:
+        registry.suite("mine")
     assert "\n" not in error.value.message
 
 
@@ -248,8 +308,8 @@ def test_unknown_names_suggest_the_nearest():
 def test_a_mistyped_override_of_any_listed_variant_is_found_before_any_work(yaml_files):
     yaml_files(
         variants=f"gigagan: {entry()}\nb: {entry('gigagan', '[generator.kernel=1]')}\n",
-        suites="s: {about: x, variants: [gigagan, b], seeds: [0], overrides: [], protocols: [], judge: j, "
-        "samples: 1, reference: 1}\n",
+        suites="s: {about: x, variants: [gigagan, b], seeds: [0], overrides: [], protocols: [scenes@1], judge: j, "
+        "samples: 1000, reference: 4000}\n",
     )
     with pytest.raises(UserError, match=r"generator\.kernel.*did you mean 'generator\.kernels'"):
         registry.suite("s")

@@ -94,6 +94,27 @@ def test_a_mistake_is_one_line_before_any_work(words, said):
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    assert len((done.stdout + done.stderr).splitlines()) <= 4  # and what Snakemake says first
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("variants", "mine:\n", "variants.yaml: mine: must have fields"),
+        ("variants", "gigagan: {label: x, overrides: []}\n", "'gigagan' stands twice"),
+        ("suites", "mine: {seeds: 3}\n", "suites.yaml: mine: seeds: must be a list of whole numbers, not 3"),
+        ("suites", "mine: [\n", "suites.yaml: not valid YAML"),
+    ],
+)
+def test_a_malformed_entry_is_one_line_before_any_work(tmp_path, name, text, said):
+    for part in ("Snakefile", "ablations", "config", "evaluation", "gigagan", "profiles"):
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, tmp_path / part)
+    with (tmp_path / f"ablations/{name}.yaml").open("a") as f:
+        f.write(text)
+    done = snakemake(tmp_path, "--dry-run", "--config", "suite=demo")
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert len((done.stdout + done.stderr).splitlines()) <= 4
 
 
 def test_lint_is_clean():

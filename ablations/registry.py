@@ -156,10 +156,13 @@ class Plan:
     def __init__(self, config: dict[str, Any]) -> None:
         self.suite = suite(str(config["suite"]))
         self.name = self.suite.name
-        self.variants = [v for v in str(config.get("variants", "")).split(",") if v] or list(self.suite.variants)
-        self.seeds = _seeds(str(config.get("seeds", ""))) or list(self.suite.seeds)
-        for variant in self.variants:
-            parse_overrides(recipe(self.suite, variant))
+        named = _listed("variants", str(config.get("variants", "")))
+        chosen = list(dict.fromkeys(named or self.suite.variants))
+        _check(self.suite, chosen)
+        self.full = self.suite.variants[0] if self.suite.variants[0] in chosen else chosen[0]
+        place = {name: i for i, name in enumerate(self.suite.variants)}
+        self.variants = sorted(chosen, key=lambda name: place.get(name, len(place)))
+        self.seeds = _seeds(str(config.get("seeds", ""))) or list(dict.fromkeys(self.suite.seeds))
         folders = {key: str(config.get(key, "")) for key in ("shards", "images", "annotations", "weights")}
         self.overrides = tuple(self._fill(o, folders) for o in self.suite.overrides)
         self.base = parse_overrides(list(self.overrides))
@@ -226,7 +229,7 @@ class Plan:
     @property
     def first(self) -> str:
         """The run whose first snapshot is the suite's untrained generator."""
-        return f"runs/{self.name}/{self.variants[0]}/seed{self.seeds[0]}"
+        return f"runs/{self.name}/{self.full}/seed{self.seeds[0]}"
 
     def of_runs(self, name: str, seeds: list[int] | None = None) -> list[str]:
         """A file of every run."""
@@ -248,15 +251,26 @@ class Plan:
         return hashlib.sha256(PROTOCOLS.read_bytes()).hexdigest()[:12]
 
 
+def _listed(key: str, text: str) -> list[str]:
+    """``a, b`` -> [a, b]; nothing for an empty text. Raises UserError for commas alone."""
+    parts = [part for part in map(str.strip, text.split(",")) if part]
+    if text.strip() and not parts:
+        raise UserError(f"{key}={text}: nothing between the commas: name some, or leave it empty for the suite's own")
+    return parts
+
+
 def _seeds(text: str) -> list[int]:
-    """``0-3,8`` -> [0, 1, 2, 3, 8]. Raises UserError for anything else."""
+    """``0-3,8,0`` -> [0, 1, 2, 3, 8]; nothing for an empty text. Raises UserError for anything else."""
     seeds: list[int] = []
-    for part in filter(None, text.split(",")):
+    for part in _listed("seeds", text):
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UserError(f"seeds={text}: write numbers or ranges separated by commas, as 0-7 or 0,3")
-        seeds += range(int(first), int(last if dash else first) + 1)
-    return seeds
+        more = range(int(first), int(last if dash else first) + 1)
+        if not more:
+            raise UserError(f"seeds={text}: no seeds from {first} to {last}: write the smaller number first")
+        seeds += more
+    return list(dict.fromkeys(seeds))
 
 
 def _device() -> str:

@@ -298,6 +298,41 @@ def test_a_suite_s_wrong_field_is_one_clear_line_before_any_work(yaml_files, fie
     assert "\n" not in error.value.message
 
 
+def test_a_repeated_variant_or_seed_is_run_once_in_the_suite_s_order():
+    plan = Plan({"suite": "demo", "variants": "no_ms_io, no_attention,gigagan,no_ms_io", "seeds": "3,0-1,0,3"})
+    assert plan.variants == ["gigagan", "no_attention", "no_ms_io"]
+    assert plan.seeds == [3, 0, 1]
+    files = plan.of_runs("weights.safetensors")
+    assert len(files) == len(set(files)) == 9
+
+
+@pytest.mark.parametrize(
+    ("chosen", "full"),
+    [
+        ("", "gigagan"),
+        ("no_attention,gigagan", "gigagan"),
+        ("no_ms_io,no_attention", "no_ms_io"),
+        ("no_clip_loss,no_attention", "no_clip_loss"),
+    ],
+)
+def test_the_untrained_generator_is_the_full_model_s_if_that_is_there(chosen, full):
+    assert Plan({"suite": "demo", "variants": chosen}).first == f"runs/demo/{full}/seed0"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"seeds": "7-0"}, "seeds=7-0: no seeds from 7 to 0"),
+        ({"seeds": "0,7-0"}, "no seeds from 7 to 0"),
+        ({"seeds": ","}, "seeds=,: nothing between the commas"),
+        ({"variants": ","}, "variants=,: nothing between the commas"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(words, said):
+    with pytest.raises(UserError, match=said):
+        Plan({"suite": "demo", **words})
+
+
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UserError, match=r"unknown variant 'no_atention' \(did you mean 'no_attention'"):
         ancestry("no_atention")

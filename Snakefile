@@ -22,6 +22,7 @@ shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executab
 configfile: "config/config.yaml"
 
 
+registry.check(config)
 validate(config, "config/config.schema.yaml")
 
 PLAN = registry.Plan(config)

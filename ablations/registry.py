@@ -25,6 +25,7 @@ from gigagan.files import read_yaml
 
 HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
+SCHEMA = HERE.parent / "config" / "config.schema.yaml"
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES = typing.get_args(Device)
 PHOTOGRAPHS = ("shards", "folder", "coco")
@@ -249,6 +250,22 @@ class Plan:
     def protocols(self) -> str:
         """The protocols' text: scoring runs again when it changes."""
         return hashlib.sha256(PROTOCOLS.read_bytes()).hexdigest()[:12]
+
+
+def check(config: dict[str, Any]) -> None:
+    """Refuse unknown keys and values of another type in one line, where Snakemake's own check prints the schema."""
+    known = read_yaml(SCHEMA)["properties"]
+    for key, value in config.items():
+        if key not in known:
+            raise UserError(f"config: no key {key!r}{nearest(key, known)}")
+        about = known[key]["description"]
+        if value is None:  # what Snakemake reads into `key=`
+            value = config[key] = ""
+        if not isinstance(value, str) and not (type(value) is int and "integer" in known[key]["type"]):
+            kind = type(value).__name__
+            raise UserError(f"config: {key}={value}: is {kind}, not text: {about} For a name: \"{key}='{value}'\"")
+        if value == "" and known[key].get("minLength"):
+            raise UserError(f"config: {key} is empty: {about}")
 
 
 def _listed(key: str, text: str) -> list[str]:

@@ -333,6 +333,28 @@ def test_a_choice_of_nothing_is_refused(words, said):
         Plan({"suite": "demo", **words})
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"siute": "demo"}, r"config: no key 'siute' \(did you mean 'suite'"),
+        ({"suite": 5}, "config: suite=5: is int, not text"),
+        ({"suite": None}, "config: suite is empty"),
+        ({"seeds": 1.5}, "config: seeds=1.5: is float, not text"),
+        ({"shards": True}, "config: shards=True: is bool, not text"),
+    ],
+)
+def test_a_wrong_key_or_value_of_the_workflow_s_config_is_one_line(config, said):
+    with pytest.raises(UserError, match=said) as error:
+        registry.check(config)
+    assert "\n" not in error.value.message
+
+
+def test_an_empty_value_on_the_command_line_is_an_empty_text():
+    config = {"suite": "demo", "seeds": 3, "variants": None}
+    registry.check(config)
+    assert config == {"suite": "demo", "seeds": 3, "variants": ""}
+
+
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UserError, match=r"unknown variant 'no_atention' \(did you mean 'no_attention'"):
         ancestry("no_atention")

@@ -86,6 +86,7 @@ def test_photos_plan_with_their_clips(tmp_path):
         (["suite=photos"], "needs shards"),
         (["suite=demo", "device=cude"], "device=cude: no such device (did you mean 'cuda'?)"),
         (["suite=demo", "variants=no_atention"], "unknown variant 'no_atention' (did you mean 'no_attention'?)"),
+        (["siute=demo"], "no key 'siute' (did you mean 'suite'?)"),
         (["suite=demo", "seeds=7-0"], "seeds=7-0: no seeds from 7 to 0"),
         (["suite=photos", "shards=no/such/folder"], "no/such/folder: no such folder"),
     ],

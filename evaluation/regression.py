@@ -334,6 +334,19 @@ def verdict(expected: Expected, checks: list[Check]) -> str:
     return "\n".join([*lines, end])
 
 
+def read_verdict(path: str | Path) -> tuple[bool, str]:
+    """Whether a gate.json passed, and its table. Raises UserError for a file that is missing or damaged."""
+    try:
+        gate = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(gate["passed"], bool) and isinstance(gate["verdict"], str):
+            return gate["passed"], gate["verdict"]
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}") from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{path} is no verdict of the gate: make it again with evaluation.regression")
+
+
 # ------------------------------------------------------------------------------------------------------- the self-test
 
 
@@ -385,9 +398,9 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.verdict:
-        gate = json.loads(Path(args.verdict).read_text(encoding="utf-8"))
-        print(gate["verdict"])
-        sys.exit(0 if gate["passed"] else 1)
+        passed, text = read_verdict(args.verdict)
+        print(text)
+        sys.exit(0 if passed else 1)
     if not args.expected:
         parser.error("--expected is needed")
     if args.self_test:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from evaluation import records
+from evaluation import records, regression
 from evaluation.records import Row
 from evaluation.summary import COST_HEADS, Line, Summary, read_variants, summarise
 from evaluation.tables import caption, cell_text, csv_text, finding, heading
@@ -187,12 +186,8 @@ def read_gate(path: Path) -> str:
     """
     if not path.is_file():
         return ""
-    try:
-        gate = json.loads(path.read_text(encoding="utf-8"))
-        passed, text = gate["passed"], gate["verdict"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is no verdict of the gate: make it again with evaluation.regression") from None
-    word = '<p class="good">Passed</p>' if passed is True else '<p class="bad">Failed</p>'
+    passed, text = regression.read_verdict(path)
+    word = '<p class="good">Passed</p>' if passed else '<p class="bad">Failed</p>'
     return f"{word}<pre>{escape(text)}</pre>"
 
 

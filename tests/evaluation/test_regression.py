@@ -225,6 +225,14 @@ def test_command(run, tmp_path: Path, monkeypatch, capsys) -> None:
     assert capsys.readouterr().out.count("ok") == 3
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"passed": true}', '{"passed": "no", "verdict": ""}', "\0"])
+def test_a_damaged_verdict_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    (tmp_path / "gate.json").write_text(content)
+    monkeypatch.setattr("sys.argv", ["regression", "--verdict", str(tmp_path / "gate.json")])
+    with pytest.raises(UserError, match=r"gate\.json is no verdict of the gate: make it again"):
+        regression.main()
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"stored": [{"variant": "a"}]}', '{"suite": "s", "stored": [], "effects": {"fd": {"x": 1}}}']
 )

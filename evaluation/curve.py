@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from evaluation import feature_file
 from evaluation.features import extract, judge_extractor
@@ -23,6 +22,7 @@ from gigagan.archive import read_prompts
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
 from gigagan.files import write_jsonl
+from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.progress import Progress
 
 
@@ -32,13 +32,13 @@ def main() -> None:
     parser.add_argument("--real", type=Path, required=True, help="image set whose captions are the prompts")
     parser.add_argument("--reference-features", type=Path, required=True)
     parser.add_argument("--judge", required=True, help="CLIP that judges, the one of the reference features")
-    parser.add_argument("--batch", type=int, default=100, help="images at a time")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--batch", type=positive, default=100, help="images at a time")
+    parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--out", type=Path, required=True, help="scores (JSON lines)")
     args = parser.parse_args()
 
     reference, about = feature_file.read(args.reference_features)
-    judge = Clip.load(args.judge).to(torch.device(args.device))
+    judge = Clip.load(args.judge).to(args.device)
     if about["weights"].get("judge") != judge.sha:
         raise UserError(f"{args.reference_features} was made with another judge than {args.judge}: extract it again")
     captions = [prompt["caption"] for prompt in read_prompts(args.real)]

@@ -26,6 +26,7 @@ from gigagan.archive import read_about, read_batches
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
 from gigagan.files import sha256
+from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.pixels import to_tensor
 
 INCEPTION_FILE = "inception-2015-12-05.pt"  # the one name under which clean-fid looks for it
@@ -92,18 +93,17 @@ def main() -> None:
     parser.add_argument("--prefix", default="", help="put before each caption for the CLIP score")
     parser.add_argument("--inception", type=Path, help=f"clean-fid's {INCEPTION_FILE}: adds Inception features")
     parser.add_argument("--out", type=Path, required=True, help="features (safetensors)")
-    parser.add_argument("--batch", type=int, default=100, help="images at a time")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--batch", type=positive, default=100, help="images at a time")
+    parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
     args = parser.parse_args()
-    device = torch.device(args.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     about = {"images": read_about(args.images), "images_sha256": sha256(args.images), "prefix": args.prefix}
     size = next(read_batches(args.images, 1))[0].shape[1:3]
-    judge = Clip.load(args.judge).to(device)
+    judge = Clip.load(args.judge).to(args.device)
     extractors = [judge_extractor(judge, args.prefix), pyramid_extractor]
     weights = {"judge": judge.sha, "pyramid": pyramid.VERSION}
     if args.inception:
-        extractors.append(inception_extractor(args.inception, device))
+        extractors.append(inception_extractor(args.inception, args.device))
         weights["inception"] = INCEPTION_SHA256
     features = extract(read_batches(args.images, args.batch), extractors)
     feature_file.write(args.out, features, {**about, "size": list(size), "weights": weights})

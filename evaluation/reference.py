@@ -20,6 +20,7 @@ from gigagan.archive import write_images
 from gigagan.config import DataConfig, parse_overrides
 from gigagan.data import Dataset, Item, open_dataset
 from gigagan.errors import UserError, command
+from gigagan.options import positive
 from gigagan.progress import Progress
 
 
@@ -64,8 +65,8 @@ def draw(dataset: Dataset, n: int) -> Iterator[tuple[int, Item]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.reference", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("overrides", nargs="*", metavar="data.FIELD=VALUE", help="the data set, as in gigagan.train")
-    parser.add_argument("--n-reference", type=int, default=4000)
-    parser.add_argument("--n-real", type=int, default=1000)
+    parser.add_argument("--n-reference", type=positive, default=4000)
+    parser.add_argument("--n-real", type=positive, default=1000)
     parser.add_argument("--reference", type=Path, required=True, help="image set to write")
     parser.add_argument("--real", type=Path, required=True, help="image set to write")
     args = parser.parse_intermixed_args()  # options may stand between overrides

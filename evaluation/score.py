@@ -21,6 +21,7 @@ from gigagan.archive import read_prompts
 from gigagan.data import captions, scenes
 from gigagan.errors import UserError, command
 from gigagan.files import sha256
+from gigagan.options import from_0, natural
 
 About = dict[str, Any]  # the header of a feature file
 
@@ -80,9 +81,9 @@ def main() -> None:
     parser.add_argument("--protocols", required=True, help="names with versions, separated by commas")
     parser.add_argument("--suite", required=True)
     parser.add_argument("--variant", required=True)
-    parser.add_argument("--seed", type=int, help="training seed")
+    parser.add_argument("--seed", type=natural, help="training seed")
     parser.add_argument("--run", type=Path, help="folder of the run that made the images; none for real ones")
-    parser.add_argument("--kimg", type=float, help="thousands of images trained, where a snapshot made the images")
+    parser.add_argument("--kimg", type=from_0, help="thousands of images trained, where a snapshot made the images")
     parser.add_argument("--out", type=Path, required=True, help="rows (JSON lines)")
     args = parser.parse_args()
     chosen = [protocols.load(name) for name in args.protocols.split(",")]

@@ -25,6 +25,7 @@ from evaluation import protocols, records, runs
 from evaluation.metrics.clip_score import Score
 from evaluation.protocols import SpeedProtocol
 from gigagan.errors import UserError, command
+from gigagan.options import DEVICE_HELP, device, threads
 
 if TYPE_CHECKING:
     from gigagan.sampling import Sampler
@@ -126,8 +127,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="FOLDER", help="<variant>/seed<N>")
     parser.add_argument("--suite", required=True)
     parser.add_argument("--protocol", default="speed@1")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
+    parser.add_argument("--threads", type=threads, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, required=True, help="rows (JSON lines)")
     args = parser.parse_args()
     protocol = protocols.load_speed(args.protocol)
@@ -138,7 +139,7 @@ def main() -> None:
     from gigagan import provenance, sampling
 
     torch.set_num_threads(args.threads)
-    machine = provenance.collect(args.device, args.threads)
+    machine = provenance.collect(str(args.device), args.threads)
     samplers = {run: sampling.load(run, args.device) for run in args.runs}
     records.write(args.out, measure(samplers, args.suite, protocol, {name: machine[name] for name in runs.MACHINE}))
 

@@ -27,6 +27,7 @@ from gigagan.data import DATASETS, Dataset, open_dataset
 from gigagan.data.scenes import COLORS, POSITIONS, WIDTHS, Object, Scenes, Statement, render
 from gigagan.errors import UserError, command
 from gigagan.files import write_json, write_text
+from gigagan.options import DEVICE_HELP, above_0, device, natural, positive, whole
 from gigagan.pixels import to_tensor
 from gigagan.progress import Progress
 
@@ -248,16 +249,16 @@ def main() -> None:
     parser.add_argument("--path", default="", help="the data set's folder (nothing for scenes)")
     parser.add_argument("--annotations", default="", help="coco: the file of captions, if not beside the images")
     parser.add_argument("--arch", choices=sorted(ARCHITECTURES), required=True)
-    parser.add_argument("--resolution", type=int, nargs="+", default=[16, 32], help="px; several take turns")
-    parser.add_argument("--images", type=int, default=120_000, help="how many to train on, repeats included")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=1, help="of initial weights, order and augmentation")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--resolution", type=whole(8), nargs="+", default=[16, 32], help="px; several take turns")
+    parser.add_argument("--images", type=positive, default=120_000, help="how many to train on, repeats included")
+    parser.add_argument("--batch", type=whole(2), default=128)
+    parser.add_argument("--lr", type=above_0, default=2e-3)
+    parser.add_argument("--seed", type=natural, default=1, help="of initial weights, order and augmentation")
+    parser.add_argument("--device", type=device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
-    if args.images < args.batch or args.batch < 2:
-        raise UserError(f"--images {args.images} must fill at least one --batch, of 2 or more (not {args.batch})")
+    if args.images < args.batch:
+        raise UserError(f"--images {args.images} must fill at least one --batch, of {args.batch}")
 
     torch.manual_seed(args.seed)
     config = DataConfig(name=args.data, path=args.path, annotations=args.annotations)

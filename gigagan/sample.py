@@ -15,6 +15,7 @@ import torch
 
 from gigagan.archive import read_prompts, write_images
 from gigagan.errors import UserError, command
+from gigagan.options import DEVICE_HELP, device, natural, positive, threads
 from gigagan.progress import Progress
 from gigagan.sampling import Sampler, load
 from gigagan.train import write_grid
@@ -37,12 +38,12 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--prompts", type=Path, help="an image archive; its captions are drawn, with their index as seed")
     what.add_argument("--caption", help="one caption, drawn --n times")
-    parser.add_argument("--n", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0, help="the first picture's seed")
-    parser.add_argument("--snapshot", type=int, metavar="IMAGES", help="weights after so many images; 0 = untrained")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--n", type=positive, default=16)
+    parser.add_argument("--seed", type=natural, default=0, help="the first picture's seed")
+    parser.add_argument("--snapshot", type=natural, metavar="IMAGES", help="weights after so many; 0 = untrained")
+    parser.add_argument("--batch", type=positive, default=64)
+    parser.add_argument("--threads", type=threads, default=1)
+    parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--out", type=Path, required=True, help=".zip for an archive, .png for a grid")
     args = parser.parse_args()
     if args.out.suffix not in (".zip", ".png"):

@@ -28,6 +28,7 @@ from gigagan.data import open_dataset
 from gigagan.data.item import Dataset
 from gigagan.errors import UserError, command
 from gigagan.files import write_json, written_whole
+from gigagan.options import DEVICE_HELP, above_0, from_0, natural, positive
 from gigagan.sampling import GeneratorSampler
 from gigagan.training import distributed
 from gigagan.training.batches import Batches
@@ -42,19 +43,16 @@ GRID = 8  # pictures along each side of the sample grid
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gigagan.train", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU if there is one")
-    parser.add_argument("--tick", type=float, default=1, metavar="KIMG", help="thousands of images between log lines")
-    parser.add_argument("--checkpoint", type=float, default=4, metavar="KIMG", help="... between checkpoints")
-    parser.add_argument("--picture", type=float, default=4, metavar="KIMG", help="... between sample grids; 0 = none")
-    parser.add_argument("--snapshots", type=int, default=5, help="weights kept along the way, for learning curves")
+    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--tick", type=above_0, default=1, metavar="KIMG", help="thousands of images between log lines")
+    parser.add_argument("--checkpoint", type=above_0, default=4, metavar="KIMG", help="... between checkpoints")
+    parser.add_argument("--picture", type=from_0, default=4, metavar="KIMG", help="... between sample grids; 0 = none")
+    parser.add_argument("--snapshots", type=positive, default=5, help="weights kept along the way, for learning curves")
     parser.add_argument("--replace", action="store_true", help="set a run of another recipe in the folder aside")
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="over the defaults of gigagan/config.py")
-    args = parser.parse_intermixed_args()  # options may stand between overrides
-    if min(args.tick, args.checkpoint, args.snapshots) <= 0 or args.picture < 0:
-        parser.error("--tick, --checkpoint and --snapshots must be above 0, --picture not below it")
-    return args
+    return parser.parse_intermixed_args()  # options may stand between overrides
 
 
 def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gigagan.errors import UserError
+from gigagan import options
 
 
 def start(device: str) -> torch.device:
@@ -17,19 +17,9 @@ def start(device: str) -> torch.device:
 
     Raises UserError for a device that is not there.
     """
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise UserError(f"--device {device}: this machine shows no CUDA device; use --device cpu")
-        chosen = torch.device("cuda", local) if device == "cuda" else torch.device(device)
+    chosen = options.device(device, local=int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    else:
-        try:
-            chosen = torch.device(device)
-        except RuntimeError:
-            raise UserError(f"--device {device}: no such device; say cpu, cuda, cuda:1 or auto") from None
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return chosen

@@ -26,7 +26,7 @@ from gigagan.config import DataConfig
 from gigagan.data import DATASETS, Dataset, open_dataset
 from gigagan.data.scenes import COLORS, POSITIONS, WIDTHS, Object, Scenes, Statement, render
 from gigagan.errors import UserError, command
-from gigagan.files import write_json, write_text
+from gigagan.files import check_writable, write_json, write_text
 from gigagan.options import DEVICE_HELP, above_0, device, natural, positive, whole
 from gigagan.pixels import to_tensor
 from gigagan.progress import Progress
@@ -259,6 +259,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.images < args.batch:
         raise UserError(f"--images {args.images} must fill at least one --batch, of {args.batch}")
+    check_writable(args.out)
 
     torch.manual_seed(args.seed)
     config = DataConfig(name=args.data, path=args.path, annotations=args.annotations)

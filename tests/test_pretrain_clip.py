@@ -18,6 +18,7 @@ from gigagan.data.item import Item
 from gigagan.data.scenes import Scenes
 from gigagan.data.skipped import Skipped
 from gigagan.errors import UserError
+from gigagan.files import check_writable
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {
@@ -117,6 +118,21 @@ def test_the_command_learns_and_writes_a_folder_that_loads(tmp_path, monkeypatch
 def test_a_batch_that_cannot_be_filled_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--images 10 must fill at least one --batch"):
         run(monkeypatch, "--data", "scenes", "--arch", "judge", "--images", 10, "--out", tmp_path)
+
+
+@pytest.mark.parametrize("out", ["file", "file/folder", "file/a/b"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_training(tmp_path, monkeypatch, out):
+    monkeypatch.setattr(pretrain_clip, "train", lambda *_: pytest.fail("trained"))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"{out}: cannot be written to"):
+        run(monkeypatch, "--data", "scenes", "--arch", "judge", "--out", tmp_path / out)
+
+
+def test_trying_a_folder_leaves_nothing_behind(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "there/a/b", "new"):
+        check_writable(tmp_path / folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
 @pytest.mark.parametrize("arch", SHIPPED)

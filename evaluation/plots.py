@@ -29,6 +29,7 @@ from gigagan import files
 from gigagan.archive import read_batches, read_prompts
 from gigagan.data.captions import one_line
 from gigagan.errors import UserError, command
+from gigagan.options import positive
 
 # Okabe & Ito's palette, safe for colour-blind readers; yellow last, as it is faint on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -331,7 +332,7 @@ def main() -> None:
     parser.add_argument("--records", nargs="+", required=True, metavar="FILE")
     parser.add_argument("--runs", required=True, metavar="FOLDER", help="runs/<suite>")
     parser.add_argument("--variants", default="", metavar="FILE", help="ablations/variants.yaml: labels and colours")
-    parser.add_argument("--prompts", type=int, default=8, help="rows of the picture grid (first held-out captions)")
+    parser.add_argument("--prompts", type=positive, default=8, help="rows of the picture grid (first held-out captions)")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     args = parser.parse_args()
 

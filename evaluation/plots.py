@@ -332,7 +332,7 @@ def main() -> None:
     parser.add_argument("--records", nargs="+", required=True, metavar="FILE")
     parser.add_argument("--runs", required=True, metavar="FOLDER", help="runs/<suite>")
     parser.add_argument("--variants", default="", metavar="FILE", help="ablations/variants.yaml: labels and colours")
-    parser.add_argument("--prompts", type=positive, default=8, help="rows of the picture grid (first held-out captions)")
+    parser.add_argument("--prompts", type=positive, default=8, help="rows of the picture grid: first held-out captions")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     args = parser.parse_args()
 

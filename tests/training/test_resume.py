@@ -263,9 +263,19 @@ def test_a_run_that_is_refused_sets_nothing_aside(copy, run):
     assert [path.name for path in copy.parent.iterdir()] == ["run"]
 
 
+def typed_at_a_terminal(typed: list[str]) -> subprocess.Popen:
+    """A command in a process group of its own, that hears Ctrl-C even where the tests were started with nohup."""
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    options = {"cwd": ROOT, "text": True, "stderr": subprocess.PIPE, "start_new_session": True}
+    return subprocess.Popen(typed, preexec_fn=listen, **options)
+
+
 def test_ctrl_c_is_one_line_even_while_modules_are_imported(tmp_path):
     typed = [sys.executable, "-m", "gigagan.train", "--out", str(tmp_path / "run")]
-    with subprocess.Popen(typed, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with typed_at_a_terminal(typed) as process:
         time.sleep(0.7)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -315,7 +325,7 @@ def test_ctrl_c_loses_nothing(command, whole, tmp_path):
     """Long before the first regular checkpoint; loader processes hear of it, too; and twice, as it may be passed on."""
     folder = tmp_path / "run"
     typed = [sys.executable, "-m", "gigagan.train", *command(folder, "--checkpoint", "100", "data.workers=1")]
-    with subprocess.Popen(typed, cwd=ROOT, text=True, stderr=subprocess.PIPE, start_new_session=True) as process:
+    with typed_at_a_terminal(typed) as process:
         while not (folder / "train.jsonl").exists():
             assert process.poll() is None
             time.sleep(0.02)

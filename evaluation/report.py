@@ -101,9 +101,14 @@ def _lead(summary: Summary) -> str:
     spent = f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min"
     datasets = " and ".join(sorted({row["dataset"] for row in summary.rows}))
     return (
-        f"{len(trained)} variants on {datasets}, trained from scratch in {len(runs)} runs ({spent} of training in all) "
+        f"{_many(len(trained), 'variant')} on {datasets}, trained from scratch in {_many(len(runs), 'run')} "
+        f"({spent} of training in all) "
         "and scored on held-out captions."
     )
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _results(summary: Summary) -> str:

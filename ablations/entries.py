@@ -13,8 +13,17 @@ from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 
 T = TypeVar("T")
-WORDS = {str: ("text", "texts"), int: ("a whole number", "whole numbers"), bool: ("true or false", "true or false")}
-LEAST = {"seeds": 0, "samples": 1, "reference": 1, "snapshots": 1, "pretrain": 1}
+WORDS = {str: ("text", "texts"), int: ("a whole number", "whole numbers"), bool: ("true or false", "true or false"),
+         float: ("a number", "numbers")}  # fmt: skip
+LEAST = {
+    "generator_m": 0,
+    "discriminator_m": 0,
+    "seeds": 0,
+    "samples": 1,
+    "reference": 1,
+    "snapshots": 1,
+    "pretrain": 1,
+}
 MAY_BE_EMPTY = ("overrides", "pretrain", "expect")
 
 
@@ -71,7 +80,7 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, tuple) and all(_is(v, parts[0]) for v in value)
     if origin is dict:
         return isinstance(value, dict) and all(_is(k, parts[0]) and _is(v, parts[1]) for k, v in value.items())
-    return type(value) is kind
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def _words(kind: Any, many: bool = False) -> str:

@@ -1,8 +1,10 @@
-"""Variants and suites, resolved: parents, overrides, plans for the workflow, and what a suite costs.
+"""Variants, suites and the paper's models, resolved: parents, overrides, plans for the workflow.
 
 python -m ablations.registry list
 python -m ablations.registry show demo no_attention
 python -m ablations.registry cost photos
+python -m ablations.registry params
+python -m ablations.registry overrides laion_64 no_attention
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ablations import entries
 from gigagan.config import Config, parse_overrides, to_dict
 from gigagan.errors import UserError, command, nearest
-from gigagan.files import read_yaml
+from gigagan.files import read_yaml, write_text
 
 HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
@@ -40,6 +42,21 @@ class Variant:
     overrides: tuple[str, ...]
     parent: str | None = None
     expect: str = ""  # what the paper leads one to expect
+    match: bool = False  # widened until G and D have as many parameters as its eldest ancestor's
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of models.yaml: one of the paper's, at its size."""
+
+    name: str
+    label: str
+    source: str
+    overrides: tuple[str, ...]
+    parent: str | None = None
+    generator_m: float | None = None  # millions of parameters that the paper prints
+    discriminator_m: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,29 +78,52 @@ class Suite:
     pretrain: dict[Literal["conditioner", "judge"], int] = field(default_factory=dict)  # images to train CLIPs on first
 
 
+Entry = TypeVar("Entry", Variant, Model)
+
+
 @functools.cache
 def variants() -> dict[str, Variant]:
     """Every variant by name. Raises UserError for an unknown parent or a circle of parents."""
-    found = entries.read(HERE / "variants.yaml", Variant)
+    return _related("variants.yaml", Variant)
+
+
+@functools.cache
+def models() -> dict[str, Model]:
+    """Every model of the paper by name. Raises UserError for an unknown parent or a circle of parents."""
+    return _related("models.yaml", Model)
+
+
+def _related(file: str, kind: type[Entry]) -> dict[str, Entry]:
+    found = entries.read(HERE / file, kind)
     for name in found:
-        ancestry(name, found)
+        _line(name, found)
     return found
 
 
-def ancestry(name: str, among: dict[str, Variant] | None = None) -> list[Variant]:
-    """A variant and its parents, eldest first."""
-    among = variants() if among is None else among
-    line: list[Variant] = []
+def _line(name: str, among: dict[str, Entry]) -> list[Entry]:
+    """An entry and its parents, eldest first."""
+    line: list[Entry] = []
     step: str | None = name
     while step is not None:
+        kind = type(next(iter(among.values()))).__name__.lower()
         if step not in among:
-            whose = f"variants.yaml: {line[-1].name}: unknown parent" if line else "unknown variant"
+            whose = f"{kind}s.yaml: {line[-1].name}: unknown parent" if line else f"unknown {kind}"
             raise UserError(f"{whose} {step!r}{nearest(step, among)}")
-        if any(v.name == step for v in line):
-            raise UserError(f"variants.yaml: {name}: its parents form a circle")
+        if any(entry.name == step for entry in line):
+            raise UserError(f"{kind}s.yaml: {name}: its parents form a circle")
         line.append(among[step])
         step = among[step].parent
     return line[::-1]
+
+
+def ancestry(name: str) -> list[Variant]:
+    """A variant and its parents, eldest first. Raises UserError, with the nearest known name."""
+    return _line(name, variants())
+
+
+def model(name: str) -> list[str]:
+    """The ``path=value`` strings that make one of the paper's models. Raises UserError, with the nearest known name."""
+    return [o for entry in _line(name, models()) for o in entry.overrides]
 
 
 @functools.cache
@@ -122,8 +162,20 @@ def _check(of: Suite, names: Iterable[str]) -> None:
 
 
 def recipe(of: Suite, variant: str) -> list[str]:
-    """The ``path=value`` strings that make a variant in a suite: the suite's, then its ancestors', then its own."""
-    return [*of.overrides, *(o for v in ancestry(variant) for o in v.overrides)]
+    """The ``path=value`` strings that make a variant in a suite."""
+    return varied(of.overrides, variant)
+
+
+def varied(base: Iterable[str], name: str) -> list[str]:
+    """The ``path=value`` strings of a variant: those of what it is a variant of, its ancestors', its own, and widths
+    where it is to be as large as the eldest of them."""
+    line = ancestry(name)
+    strings = [*base, *(o for variant in line for o in variant.overrides)]
+    if line[-1].match:
+        from ablations.sizes import matched
+
+        strings += matched(strings, [*base, *line[0].overrides])
+    return strings
 
 
 def difference(a: Config, b: Config) -> list[str]:
@@ -191,7 +243,7 @@ class Plan:
 
     def recipe(self, wildcards: Any) -> list[str]:
         """Rule train's overrides."""
-        return [*self.overrides, *(o for v in ancestry(wildcards.variant) for o in v.overrides)]
+        return varied(self.overrides, wildcards.variant)
 
     @property
     def data(self) -> list[str]:
@@ -295,100 +347,47 @@ def _device() -> str:
     return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
 
 
-# --- cost ------------------------------------------------------------------------------------------------------------
-
-# Sustained training rate in GFLOP/s. The first was measured with this code, demo's gigagan on one core of a Xeon
-# (Sapphire Rapids) in fp32: 70 images/s. The other is for planning: an A100 at a third of its TF32 peak.
-RATES = {"cpu": 44.0, "gpu": 50_000.0}
-# A process with torch and open_clip in GB, and what activations take for each GFLOP of a micro-batch (measured there).
-PROCESS_GB, ACTIVATION_GB = 0.8, 0.02
-# Images a second at which gigagan.pretrain_clip trains a CLIP on one such core; no GPU is taken to be faster, since
-# much of that time goes into reading and drawing pictures.
-CLIP_RATE = 500.0
-# Forward passes that one image costs in training: G once without and once with gradients (3), D on real and generated
-# images and again for G, each with gradients.
-G_PASSES, D_PASSES = 4.0, 9.0
-
-
-def forward_gflops(config: Config, text_width: int = 64, tokens: int = 28) -> tuple[float, float, float, float]:
-    """GFLOP of one image's forward pass through G and D, and their parameters in millions; nothing is allocated."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from gigagan.networks.discriminator import Discriminator
-    from gigagan.networks.generator import Generator
-    from gigagan.networks.text import TextFeatures
-
-    with torch.device("meta"):
-        generator, discriminator = Generator(config, text_width), Discriminator(config, text_width)
-        text = TextFeatures(torch.empty(2, tokens, text_width), torch.empty(2, dtype=torch.long))
-        with FlopCounterMode(display=False) as g_count:
-            pyramid = generator(torch.empty(2, generator.z_dim), text, torch.empty(2, generator.noise_dim))
-        with FlopCounterMode(display=False) as d_count:
-            discriminator(pyramid, [text, text] if config.loss.matching != "none" else [text])
-    sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in (generator, discriminator)]
-    return g_count.get_total_flops() / 2e9, d_count.get_total_flops() / 2e9, sizes[0], sizes[1]
-
-
-def cost(name: str, device: str) -> str:
-    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums."""
-    of = suite(name)
-    lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
-    total_hours = total_disk = memory = 0.0
-    for variant in of.variants:
-        config = parse_overrides(recipe(of, variant))
-        g_flops, d_flops, g_size, d_size = forward_gflops(config)
-        per_image = G_PASSES * g_flops + D_PASSES * d_flops
-        hours = config.train.kimg * 1000 * per_image / RATES[device] / 3600
-        # Two checkpoints with two Adam moments for G and D each, G's average, snapshots and weights, in fp32.
-        disk = 4 * (2 * (4 * g_size + 3 * d_size) + (of.snapshots + 2) * g_size)
-        held = 4e-3 * (5 * g_size + 4 * d_size)  # GB: weights, gradients, two moments, and G's average
-        at_once = config.train.micro_batch or config.train.batch
-        memory = max(memory, PROCESS_GB + held + ACTIVATION_GB * per_image * at_once)
-        runs = len(of.seeds)
-        total_hours, total_disk = total_hours + hours * runs, total_disk + disk * runs
-        lines.append(
-            f"{variant:28} {g_size:7.2f}M {d_size:7.2f}M {config.train.kimg:8g} {per_image:10.3f} "
-            f"{hours:8.2f} {disk:8.1f}"
-        )
-    if of.pretrain:
-        kimg = sum(of.pretrain.values()) / 1000
-        hours = kimg * 1000 / CLIP_RATE / 3600
-        total_hours += hours
-        lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':10} {hours:8.2f}")
-    lines.append(
-        f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {total_hours:.1f} {device}-hours of "
-        f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
-        f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
-        f"{'core' if device == 'cpu' else 'device'})"
-    )
-    return "\n".join(lines)
-
-
 def main() -> None:
+    from ablations import audit, sizes
+
     parser = argparse.ArgumentParser(prog="python -m ablations.registry", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every variant and suite")
+    commands.add_parser("list", help="every variant, suite and model")
     show = commands.add_parser("show", help="what a variant changes, and its overrides in a suite")
     show.add_argument("suite")
     show.add_argument("variant")
     costs = commands.add_parser("cost", help="time, memory and disk of a suite, before anything starts")
     costs.add_argument("suite")
-    costs.add_argument("--device", choices=list(RATES), default="cpu")
+    costs.add_argument("--device", choices=list(sizes.RATES), default="cpu")
+    params = commands.add_parser("params", help="parameters of every model of the paper, ours beside the paper's")
+    params.add_argument("--out", type=Path, help="write them there instead of printing them")
+    words = commands.add_parser("overrides", help="a model's, or its variant's, for python -m gigagan.train")
+    words.add_argument("model")
+    words.add_argument("variant", nargs="?", default="gigagan")
     args = parser.parse_args()
 
     printers: dict[str, Callable[[], str]] = {
         "list": _list,
         "show": lambda: _show(args.suite, args.variant),
-        "cost": lambda: cost(args.suite, args.device),
+        "cost": lambda: sizes.cost(args.suite, args.device),
+        "params": audit.table,
+        "overrides": lambda: " ".join(varied(model(args.model), args.variant)),
     }
-    print(printers[args.command]())
+    text = printers[args.command]()
+    if getattr(args, "out", None):
+        write_text(args.out, text)
+    else:
+        print(text)
 
 
 def _list() -> str:
     lines = ["variants"]
-    lines += [f"  {v.name:28} {' '.join(v.overrides) or '(the full model)'}" for v in variants().values()]
-    lines += ["suites"] + [f"  {s.name:28} {s.about}" for s in suites().values()]
+    lines += [
+        f"  {v.name:30} {' '.join(v.overrides) or ('(matched)' if v.match else '(the full model)')}"
+        for v in variants().values()
+    ]
+    lines += ["suites"] + [f"  {s.name:30} {s.about}" for s in suites().values()]
+    lines += ["models of the paper"] + [f"  {m.name:30} {m.label} ({m.source})" for m in models().values()]
     return "\n".join(lines)
 
 

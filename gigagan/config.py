@@ -46,6 +46,15 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class ConditionConfig:
+    """What a picture is asked for by: a caption (Sec. 3.2), a class (ImageNet, Table A1), or nothing (Table 5)."""
+
+    kind: Literal["text", "class", "none"] = "text"
+    classes: int = 0  # class: how many there are
+    width: int = 512  # class: channels of their learned embedding, which stands where t_global does
+
+
+@dataclass(frozen=True)
 class AttentionConfig:
     """Sec. 3.3: which attention there is at all, in G and D alike."""
 
@@ -55,6 +64,7 @@ class AttentionConfig:
     head_width: int = 64  # not stated in the paper
     mlp_ratio: float = 4.0
     gain: float = 0.3  # of each residual branch
+    width: float = 1.0  # of queries, keys and values, as a multiple of the layer's channels
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,20 @@ class GeneratorConfig:
     block_gain: float = 0.4  # of the residual branch of every block after a resolution's first
     attention_resolutions: tuple[int, ...] = (8, 16, 32)
     attention_depth: tuple[int, ...] = (2, 2, 1)  # one entry per attention resolution, or one for all
+    condition_width: int = 0  # t_global is mapped to so many channels before M, as StyleGAN2 does; 0 = it is not
+    first_convs: int = 1  # convolutions of the constant's first block: StyleGAN2's single one, or two as elsewhere
+    # Table 1's counts from "Deeper" and "Multi-scale training" on close with these two, Table A2's without.
+    block_skip: bool = False  # a 1x1 convolution on the skip of every residual block
+    block_rgb: bool = False  # a toRGB after every block, not only after a resolution's last
+
+
+@dataclass(frozen=True)
+class UpsamplerConfig:
+    """The upsampler: a U-Net in the generator's place, whose decoder takes ``generator``'s settings."""
+
+    input: int = 0  # px of the picture that it enlarges to data.resolution; 0 = no upsampler but a generator
+    lowest: int = 8  # px at which the U-Net turns; the per-resolution tuples of ``generator`` begin here
+    augment: float = 0.1  # standard deviation of the noise added to the input, in [-1, 1]; the paper prints none
 
 
 @dataclass(frozen=True)
@@ -80,11 +104,17 @@ class DiscriminatorConfig:
 
     channel_base: int = 16384
     channel_max: int = 1536
-    blocks: tuple[int, ...] = (1, 2, 2, 2, 2)
+    # A resolution's last block halves it, those before are residual. Table A2's [1, 2, 2, 2, 2] is taken from 64 px
+    # down: only so does the count come near the paper's 381.4M.
+    blocks: tuple[int, ...] = (2, 2, 2, 2, 1)
+    block_gain: float = 0.4  # of the residual branch of every block before a resolution's last
     attention_resolutions: tuple[int, ...] = (8, 16, 32)
     attention_depth: tuple[int, ...] = (2, 2, 1)
-    predictor_depth: int = 4  # modulated 1x1 layers of psi_j
+    predictor: Literal["modulated", "projection"] = "modulated"  # Eq. 7, or the projection of ImageNet's models
+    predictor_depth: int = 5  # modulated 1x1 layers of psi_j: four, and the one that makes the logit
     multi_scale: Literal["input+output", "input", "output", "none"] = "input+output"  # late entries + early exits
+    entries: int = 0  # levels of the pyramid, from the highest resolution, that may enter; 0 = all
+    minibatch_std: int = 0  # pictures over which the last layer sees a standard deviation; 0 = it sees none
 
 
 @dataclass(frozen=True)
@@ -135,9 +165,12 @@ BOUNDS = {
     "data.workers": "[0, inf)",
     "text.depth": "[0, inf)",
     "text.head_width": "[1, inf)",
+    "condition.classes": "[0, inf)",
+    "condition.width": "[1, inf)",
     "attention.head_width": "[1, inf)",
     "attention.mlp_ratio": "(0, inf)",
     "attention.gain": "[0, inf)",
+    "attention.width": "(0, inf)",
     "generator.z_dim": "[1, inf)",
     "generator.w_dim": "[1, inf)",
     "generator.mapping_depth": "[1, inf)",
@@ -149,12 +182,20 @@ BOUNDS = {
     "generator.block_gain": "[0, inf)",
     "generator.attention_resolutions": "[4, inf)",
     "generator.attention_depth": "[0, inf)",
+    "generator.condition_width": "[0, inf)",
+    "generator.first_convs": "[1, 2]",
+    "upsampler.input": "[0, inf)",
+    "upsampler.lowest": "[4, inf)",
+    "upsampler.augment": "[0, inf)",
     "discriminator.channel_base": "[1, inf)",
     "discriminator.channel_max": "[1, inf)",
     "discriminator.blocks": "[0, inf)",
+    "discriminator.block_gain": "[0, inf)",
     "discriminator.attention_resolutions": "[4, inf)",
     "discriminator.attention_depth": "[0, inf)",
     "discriminator.predictor_depth": "[1, inf)",
+    "discriminator.entries": "[0, inf)",
+    "discriminator.minibatch_std": "[0, inf)",
     "loss.scale_ratio": "[0, inf)",
     "loss.early_exit_weight": "[0, inf)",
     "loss.early_exit_matching_weight": "[0, inf)",
@@ -200,8 +241,10 @@ def _outside(values: tuple[float, ...], interval: str) -> str:
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    condition: ConditionConfig = field(default_factory=ConditionConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    upsampler: UpsamplerConfig = field(default_factory=UpsamplerConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -237,6 +280,46 @@ class Config:
             values = value if isinstance(value, tuple) else (value,)
             if (values or name not in MAY_BE_EMPTY) and (wanted := _outside(values, interval)):
                 raise UserError(f"{path}={_format(value)}: must be {wanted}")
+        self._check_condition()
+        self._check_upsampler()
+        self._check_groups()
+
+    def _check_condition(self) -> None:
+        kind = self.condition.kind
+        if kind == "class" and not self.condition.classes:
+            raise UserError("condition.kind=class: say how many there are: condition.classes=N")
+        needs_words = {
+            "attention.kinds": (self.attention.kinds, "cross" in self.attention.kinds, "self"),
+            "loss.clip_weight": (self.loss.clip_weight, self.loss.clip_weight > 0, "0"),
+        }
+        for path, (value, wrong, instead) in needs_words.items():
+            if kind != "text" and wrong:
+                raise UserError(f"{path}={value}: reads captions, and condition.kind={kind}: set {path}={instead}")
+        if kind == "none" and self.loss.matching != "none":
+            raise UserError(f"loss.matching={self.loss.matching}: condition.kind=none: set loss.matching=none")
+
+    def _check_upsampler(self) -> None:
+        u, r = self.upsampler, self.data.resolution
+        if not u.input:
+            return
+        for name in ("input", "lowest"):
+            if (side := getattr(u, name)) & (side - 1):
+                raise UserError(f"upsampler.{name}={side}: must be a power of two")
+        if not u.lowest <= u.input < r:
+            raise UserError(
+                f"upsampler.input={u.input}: must lie between upsampler.lowest={u.lowest} and data.resolution={r}"
+            )
+
+    def _check_groups(self) -> None:
+        group, d = self.discriminator.minibatch_std, self.discriminator
+        for path, images in (("train.batch", self.train.batch), ("train.micro_batch", self.train.micro_batch)):
+            if group and images % group:
+                raise UserError(f"{path}={images}: no multiple of discriminator.minibatch_std={group}")
+        if d.entries >= self.data.resolution.bit_length() - 1:
+            raise UserError(
+                f"discriminator.entries={d.entries}: data.resolution={self.data.resolution} has "
+                f"{self.data.resolution.bit_length() - 2} levels"
+            )
 
 
 def per_level(values: tuple[int, ...], level: int) -> int:
@@ -326,6 +409,26 @@ def from_dict(values: dict[str, Any]) -> Config:
     return parse_overrides(flat)
 
 
+# Fields that are younger than the first records, with the value that does what was done before there was a choice. With
+# that value they are left out of a recipe, so that a new part, switched off, renames none.
+YOUNGER = {
+    "condition.kind": "text",
+    "condition.classes": 0,
+    "condition.width": 512,
+    "attention.width": 1.0,
+    "generator.condition_width": 0,
+    "generator.first_convs": 2,
+    "generator.block_skip": False,
+    "generator.block_rgb": False,
+    "upsampler.input": 0,
+    "upsampler.lowest": 8,
+    "upsampler.augment": 0.1,
+    "discriminator.block_gain": 0.4,
+    "discriminator.predictor": "modulated",
+    "discriminator.entries": 0,
+    "discriminator.minibatch_std": 0,
+}
+
 # These do not change what is learned from an image, so they are no part of a recipe: a longer budget only continues,
 # a path only says where the same data lie, and loader processes and micro-batches only share out the work.
 NOT_IN_RECIPE = ("train.kimg", "train.micro_batch", "data.path", "data.annotations", "data.workers", "text.clip")
@@ -337,8 +440,12 @@ def recipe_sha(config: Config, contents: dict[str, str]) -> str:
     ``contents`` adds what the config only points at, where it does: hashes of the text encoder's weights, of the data.
     """
     values = to_dict(config)
-    for path in NOT_IN_RECIPE:
-        section, name = path.split(".")
-        del values[section][name]
+    for section, names in list(values.items()):
+        for name, value in list(names.items()):
+            path = f"{section}.{name}"
+            if path in NOT_IN_RECIPE or YOUNGER.get(path, ...) == value:
+                del names[name]
+        if not names:
+            del values[section]
     recipe = {"version": RECIPE_VERSION, "config": values, **{name: sha for name, sha in contents.items() if sha}}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

@@ -30,6 +30,7 @@ TINY = [
     "generator.channel_base=128",
     "generator.channel_max=16",
     "generator.blocks=1,2,1",
+    "generator.first_convs=2",
     "generator.kernels=1,2,2",
     "generator.attention_resolutions=8",
     "generator.attention_depth=1",

@@ -14,6 +14,9 @@ from gigagan import config as configuration
 from gigagan.config import BOUNDS, Config, from_dict, parse_overrides, recipe_sha, to_dict, to_overrides
 from gigagan.errors import UserError
 
+# What a section's fields are changed from, where they mean nothing by default.
+CLASSES = ["condition.kind=class", "condition.classes=2", "attention.kinds=self", "loss.clip_weight=0"]
+BASES = {"condition": parse_overrides(CLASSES), "upsampler": parse_overrides(["upsampler.input=16"])}
 FIELDS = [(section, name) for section, names in to_dict(Config()).items() for name in names]
 
 
@@ -22,9 +25,13 @@ def other(value: Any) -> Any:
     return value / 2 or 0.5 if isinstance(value, float) else value + value or type(value)(1)
 
 
+def base(section: str) -> Config:
+    return BASES.get(section, Config())
+
+
 def changed(section: str, name: str) -> Config:
-    """The defaults with one field changed, whatever its type."""
-    part = getattr(Config(), section)
+    """The base with one field changed, whatever its type."""
+    part = getattr(base(section), section)
     kind, value = typing.get_type_hints(type(part))[name], getattr(part, name)
     if typing.get_origin(kind) is typing.Literal:
         new: Any = next(choice for choice in typing.get_args(kind) if choice != value)
@@ -34,15 +41,15 @@ def changed(section: str, name: str) -> Config:
         new = not value
     else:
         new = other(value)
-    return dataclasses.replace(Config(), **{section: dataclasses.replace(part, **{name: new})})
+    return dataclasses.replace(base(section), **{section: dataclasses.replace(part, **{name: new})})
 
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_every_field_survives_overrides_and_json(section, name):
     config = changed(section, name)
-    overrides = to_overrides(config)
+    overrides = to_overrides(config, base(section))
     assert [override.partition("=")[0] for override in overrides] == [f"{section}.{name}"]
-    assert parse_overrides(overrides) == config
+    assert parse_overrides(overrides, base(section)) == config
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
@@ -104,6 +111,13 @@ def test_overrides_are_typed_and_the_last_one_counts():
         ("loss.clip_temperature=0", "loss.clip_temperature=0.0: must be above 0"),
         ("data.objects=0.5,0.5,1.5", "must be at least 0 and at most 1"),
         ("generator.attention_depth=1,1", "2 entries for 3 attention resolutions"),
+        ("condition.kind=class", "condition.kind=class: say how many there are: condition.classes=N"),
+        ("condition.kind=none", "attention.kinds=self+cross: reads captions, and condition.kind=none"),
+        ("upsampler.input=64", "upsampler.input=64: must lie between upsampler.lowest=8 and data.resolution=64"),
+        ("upsampler.input=24", "upsampler.input=24: must be a power of two"),
+        ("discriminator.minibatch_std=3", "train.batch=512: no multiple of discriminator.minibatch_std=3"),
+        ("discriminator.entries=6", "discriminator.entries=6: data.resolution=64 has 5 levels"),
+        ("generator.first_convs=3", "generator.first_convs=3: must be at least 1 and at most 2"),
     ],
 )
 def test_bad_overrides_are_refused_in_one_line(override, words):
@@ -194,7 +208,7 @@ def test_per_level_entries_repeat_from_the_last_one():
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_the_recipe_covers_everything_but_budget_paths_and_how_work_is_shared_out(section, name):
-    same = recipe_sha(changed(section, name), {}) == recipe_sha(Config(), {})
+    same = recipe_sha(changed(section, name), {}) == recipe_sha(base(section), {})
     beside = {"train.kimg", "train.micro_batch", "data.path", "data.annotations", "data.workers", "text.clip"}
     assert same == (f"{section}.{name}" in beside)
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ablations import registry
-from ablations.registry import Plan, ancestry, difference, forward_gflops, recipe, suite, suites, variants
+from ablations.registry import Plan, ancestry, difference, recipe, suite, suites, variants, varied
+from ablations.sizes import forward_gflops, sizes
 from evaluation.summary import FULL
 from gigagan.config import Config, parse_overrides
 from gigagan.data import open_dataset
@@ -61,7 +62,27 @@ def parameters(config: Config, clip) -> dict[str, Tensor]:
 
 
 def test_every_variant_is_covered_here():
-    assert variants().keys() == {"gigagan", *OFF}
+    assert variants().keys() == {"gigagan", *OFF, *MATCHED}
+
+
+MATCHED = ("no_adaptive_kernels_matched", "no_attention_matched", "no_ms_io_matched")
+
+
+@pytest.mark.parametrize("variant", MATCHED)
+@pytest.mark.parametrize("of", ["demo", "photos"])
+def test_a_matched_variant_is_its_parent_given_back_as_width(of, variant):
+    base = suite(of).overrides
+    full, off, again = (
+        sizes(parse_overrides(varied(base, v))) for v in ("gigagan", ancestry(variant)[-2].name, variant)
+    )
+    assert (off.generator, off.discriminator) != (full.generator, full.discriminator)
+    assert again.generator == pytest.approx(full.generator, rel=0.01)
+    assert again.discriminator == pytest.approx(full.discriminator, rel=0.01)
+    changed = difference(
+        parse_overrides(varied(base, ancestry(variant)[-2].name)), parse_overrides(varied(base, variant))
+    )
+    assert changed
+    assert all(".channel_" in change for change in changed)
 
 
 @pytest.mark.parametrize("variant", OFF)
@@ -215,9 +236,8 @@ def test_parents_come_first_and_the_last_word_is_the_variant_s_own(yaml_files):
         variants=f"a: {entry(overrides='[train.batch=2, train.kimg=1]')}\n"
         f"b: {entry('a', '[train.batch=6]')}\nc: {entry('b', '[train.batch=8]')}\n"
     )
-    found = registry.variants()
-    assert [v.name for v in ancestry("c", found)] == ["a", "b", "c"]
-    config = parse_overrides([o for v in ancestry("c", found) for o in v.overrides])
+    assert [v.name for v in ancestry("c")] == ["a", "b", "c"]
+    config = parse_overrides(varied([], "c"))
     assert (config.train.batch, config.train.kimg) == (8, 1.0)
 
 
@@ -397,12 +417,17 @@ def test_a_machine_that_only_submits_jobs_can_say_where_they_run():
     assert (plan.device, plan.gpu) == ("cuda", 1)
 
 
-def test_cost_counts_parameters_and_work(tiny, clip):
-    g_flops, d_flops, g_size, d_size = forward_gflops(tiny(), text_width=16)
-    model = GigaGAN(tiny(), clip, 0, CPU)
-    sizes = [sum(p.numel() for p in net.parameters()) / 1e6 for net in model.networks.values()]
-    assert [g_size, d_size] == pytest.approx(sizes)
-    less = forward_gflops(tiny("attention.kinds=none", "discriminator.multi_scale=none"), text_width=16)
+def test_cost_counts_parameters_and_work(tiny, clip, clip_folder):
+    config = tiny(f"text.clip=local-dir:{clip_folder}")
+    size = sizes(config)
+    model = GigaGAN(config, clip, 0, CPU)
+    wanted = [sum(p.numel() for p in net.parameters()) / 1e6 for net in model.networks.values()]
+    assert [size.generator + size.generator_t, size.discriminator + size.discriminator_t] == pytest.approx(wanted)
+    t = sum(p.numel() for p in model.generator.text.layers.parameters()) / 1e6
+    assert size.generator_t == size.discriminator_t == pytest.approx(t)
+    g_flops, d_flops = forward_gflops(config)
+    off = ("attention.kinds=none", "discriminator.multi_scale=none")
+    less = forward_gflops(tiny(f"text.clip=local-dir:{clip_folder}", *off))
     assert 0 < less[0] < g_flops
     assert 0 < less[1] < d_flops
 

@@ -22,6 +22,13 @@ def head_count(width: int, head_width: int) -> int:
     return n
 
 
+def inner_width(width: int, config: AttentionConfig) -> int:
+    """Channels of queries, keys and values in a layer of ``width`` channels: whole heads, unless it is the layer's own
+    width (where ``head_count`` refuses what does not divide it)."""
+    wanted = round(width * config.width)
+    return wanted if wanted == width else max(1, round(wanted / config.head_width)) * config.head_width
+
+
 def _heads(x: Tensor, n: int) -> Tensor:
     """[B, T, n * d] -> [B, n, T, d]"""
     return x.unflatten(-1, (n, -1)).transpose(1, 2)
@@ -72,12 +79,13 @@ class SelfAttention(nn.Module):
     tokens [B, T, width], style [B, style_dim] or None -> [B, T, width]
     """
 
-    def __init__(self, width: int, head_width: int, style_dim: int | None) -> None:
+    def __init__(self, width: int, head_width: int, style_dim: int | None, inner: int | None = None) -> None:
         super().__init__()
-        self.n_heads = head_count(width, head_width)
-        self.query_key = Linear(width, width, bias=None)
-        self.value = Linear(width, width)
-        self.out = Linear(width, width)
+        inner = inner or width
+        self.n_heads = head_count(inner, head_width)
+        self.query_key = Linear(width, inner, bias=None)
+        self.value = Linear(width, inner)
+        self.out = Linear(inner, width)
         self.style_token = Linear(style_dim, width) if style_dim else None
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
@@ -97,13 +105,14 @@ class CrossAttention(nn.Module):
     tokens [B, T, width], text [B, C, text_width], mask [B, C] bool (False = not attended to) -> [B, T, width]
     """
 
-    def __init__(self, width: int, head_width: int, text_width: int) -> None:
+    def __init__(self, width: int, head_width: int, text_width: int, inner: int | None = None) -> None:
         super().__init__()
-        self.n_heads = head_count(width, head_width)
-        self.query = Linear(width, width)
-        self.key = Linear(text_width, width)
-        self.value = Linear(text_width, width)
-        self.out = Linear(width, width)
+        inner = inner or width
+        self.n_heads = head_count(inner, head_width)
+        self.query = Linear(width, inner)
+        self.key = Linear(text_width, inner)
+        self.value = Linear(text_width, inner)
+        self.out = Linear(inner, width)
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         query = _heads(self.query(x), self.n_heads)
@@ -140,13 +149,13 @@ class PixelAttention(nn.Module):
 
     def __init__(self, width: int, config: AttentionConfig, style_dim: int | None, text_width: int | None) -> None:
         super().__init__()
-        mlp_only = config.kinds == "mlp"
+        mlp_only, inner = config.kinds == "mlp", inner_width(width, config)
         self.self_block = self.cross_block = None
         if mlp_only or "self" in config.kinds:
-            attention = None if mlp_only else SelfAttention(width, config.head_width, style_dim)
+            attention = None if mlp_only else SelfAttention(width, config.head_width, style_dim, inner)
             self.self_block = Block(attention, width, config)
         if text_width is not None and (mlp_only or "cross" in config.kinds):
-            attention = None if mlp_only else CrossAttention(width, config.head_width, text_width)
+            attention = None if mlp_only else CrossAttention(width, config.head_width, text_width, inner)
             self.cross_block = Block(attention, width, config)
 
     def forward(

@@ -9,13 +9,43 @@ import torch
 from torch import Tensor, nn
 
 from gigagan.config import Config, channels, per_level
+from gigagan.errors import UserError
 from gigagan.networks.attention import PixelAttention
+from gigagan.networks.condition import Condition, encoder
 from gigagan.networks.conv import AdaptiveConv, Conv, downsample
-from gigagan.networks.parameters import ACTIVATION_GAIN, leaky_relu
-from gigagan.networks.text import TextFeatures, TextTransformer
+from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, leaky_relu
 
 # Predictions of one image set: (i, j) -> logits [B, h, w], for late entry at level i and exit after layer j > i.
 Predictions = dict[tuple[int, int], Tensor]
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside an identity. [B, n, r, r] -> [B, n, r, r]"""
+
+    def __init__(self, n: int, gain: float) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(Conv(n, n, 3, gain=ACTIVATION_GAIN) for _ in range(2))
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for conv in self.convs:
+            y = leaky_relu(conv(y))
+        return torch.add(x, y, alpha=self.gain)
+
+
+def append_minibatch_std(x: Tensor, group: int) -> Tensor:
+    """One more channel: the standard deviation over ``group`` neighbours of the batch, averaged over channels and
+    pixels (Karras et al. 2018; Table A2). Neighbours, so that levels, and real and generated pictures, stay apart.
+
+    [B, C, H, W] -> [B, C + 1, H, W]. Raises UserError where B is no multiple of ``group``.
+    """
+    b, c, h, w = x.shape
+    if b % group:
+        raise UserError(f"discriminator.minibatch_std={group}: does not divide the {b} pictures that D sees at once")
+    groups = x.view(-1, group, c, h, w).float()
+    std = (groups.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
+    return torch.cat([x, std.repeat_interleave(group).to(x.dtype)[:, None, None, None].expand(b, 1, h, w)], dim=1)
 
 
 class Layer(nn.Module):
@@ -32,21 +62,29 @@ class Layer(nn.Module):
         n_in = channels(d.channel_base, d.channel_max, resolution)
         self.n_out = channels(d.channel_base, d.channel_max, max(resolution // 2, 4))
         level = int(math.log2(resolution)) - 2
-        self.convs = nn.ModuleList(Conv(n_in, n_in, 3, gain=ACTIVATION_GAIN) for _ in range(per_level(d.blocks, level)))
+        n_blocks = per_level(d.blocks, level)
+        self.flatten = resolution == 4
+        self.std_group = d.minibatch_std if self.flatten else 0
+        n_seen = n_in + bool(self.std_group)
+        # Table A2's count wants two convolutions in each block: the last block's second one halves the resolution.
+        self.blocks = nn.ModuleList(ResidualBlock(n_in, d.block_gain) for _ in range(n_blocks - 1))
+        self.convs = nn.ModuleList([Conv(n_seen, n_in, 3, gain=ACTIVATION_GAIN)] if n_blocks else [])
+        n_seen = n_in if n_blocks else n_seen
         depth = 0
         if resolution in d.attention_resolutions:
             depth = per_level(d.attention_depth, d.attention_resolutions.index(resolution))
         # The text enters only through the predictors: self-attention alone, and no style token.
         self.attention = nn.ModuleList(PixelAttention(n_in, config.attention, None, None) for _ in range(depth))
-        self.flatten = resolution == 4
         if self.flatten:
-            self.out, self.skip = Conv(n_in * 16, self.n_out, 1, gain=ACTIVATION_GAIN), None
+            self.out, self.skip = Conv(n_seen * 16, self.n_out, 1, gain=ACTIVATION_GAIN), None
         else:  # both at 1/sqrt(2) of their usual size, so that their sum has unit variance
             self.out = Conv(n_in, self.n_out, 3, stride=2, gain=ACTIVATION_GAIN / math.sqrt(2))
             self.skip = Conv(n_in, self.n_out, 1, bias=False, gain=1 / math.sqrt(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        for block in self.blocks:
+            x = block(x)
+        y = append_minibatch_std(x, self.std_group) if self.std_group else x
         for conv in self.convs:
             y = leaky_relu(conv(y))
         for layer in self.attention:
@@ -77,6 +115,26 @@ class Predictor(nn.Module):
         return (self.layers[-1](y, t_global) + self.unconditional(features)).squeeze(1)
 
 
+class ProjectionPredictor(nn.Module):
+    """The projection discriminator of ImageNet's models (Miyato and Koyama 2018; "PD" in Table A2): the features'
+    inner product with the condition, plus the unconditional term; that term alone where there is no condition.
+
+    features [B, n, h, w], condition [B, width] -> logits [B, h, w]
+    """
+
+    def __init__(self, n: int, width: int) -> None:
+        super().__init__()
+        self.projection = Linear(width, n) if width else None
+        self.unconditional = Conv(n, 1, 1)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        logits = self.unconditional(features).squeeze(1)
+        if self.projection is None:
+            return logits
+        direction = self.projection(condition) / math.sqrt(features.shape[1])
+        return logits + (features * direction.to(features.dtype)[:, :, None, None]).sum(1)
+
+
 class Discriminator(nn.Module):
     """phi, shared by all levels, with a fromRGB for each late entry and a predictor for each early exit.
 
@@ -90,6 +148,7 @@ class Discriminator(nn.Module):
         self.n_levels = int(math.log2(config.data.resolution)) - 1
         self.late_entry = d.multi_scale in ("input+output", "input")
         self.early_exit = d.multi_scale in ("input+output", "output")
+        self.n_entries = min(d.entries, self.n_levels)
         resolutions = [config.data.resolution >> i for i in range(self.n_levels)]
         self.layers = nn.ModuleList(Layer(config, r) for r in resolutions)
         self.from_rgb = nn.ModuleDict(
@@ -98,15 +157,20 @@ class Discriminator(nn.Module):
                 for i in self.entries
             }
         )
-        self.text = TextTransformer(text_width, config.text)
-        self.predictors = nn.ModuleDict(
-            {str(j): Predictor(self.layers[j - 1].n_out, text_width, d.predictor_depth) for j in self.exits}
-        )
+        self.text = encoder(config, text_width)
+        width = self.text.width
+
+        def predictor(n: int) -> Predictor | ProjectionPredictor:
+            if d.predictor == "projection" or not width:
+                return ProjectionPredictor(n, width)
+            return Predictor(n, width, d.predictor_depth)
+
+        self.predictors = nn.ModuleDict({str(j): predictor(self.layers[j - 1].n_out) for j in self.exits})
 
     @property
     def entries(self) -> range:
-        """Levels of the pyramid that are looked at: i in 0 .. L-1."""
-        return range(self.n_levels if self.late_entry else 1)
+        """Levels of the pyramid that are looked at: i in 0 .. L-1, or as many as may enter."""
+        return range((self.n_entries or self.n_levels) if self.late_entry else 1)
 
     @property
     def exits(self) -> range:
@@ -130,7 +194,7 @@ class Discriminator(nn.Module):
                 exits[i + 1] = features
         return exits
 
-    def predict(self, exits: dict[int, Tensor], captions: TextFeatures) -> Predictions:
+    def predict(self, exits: dict[int, Tensor], captions: Condition) -> Predictions:
         """Every D_ij for the images and the captions they are paired with: one a picture, or, where there are k times
         as many pictures, the same ones for each group of them (the real and the generated pictures, say)."""
         t_global = self.text(captions).total
@@ -141,7 +205,7 @@ class Discriminator(nn.Module):
             predictions |= {(i, j): part for i, part in enumerate(logits.float().chunk(levels))}
         return predictions
 
-    def forward(self, pyramid: list[Tensor], captions: list[TextFeatures]) -> list[Predictions]:
+    def forward(self, pyramid: list[Tensor], captions: list[Condition]) -> list[Predictions]:
         """The images paired with each of several lists of captions; phi runs once for all of them."""
         exits = self.trunk(pyramid)
         return [self.predict(exits, part) for part in captions]

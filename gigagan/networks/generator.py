@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gigagan.config import Config, channels, per_level
+from gigagan.config import Config, GeneratorConfig, channels, per_level
 from gigagan.networks.attention import PixelAttention
-from gigagan.networks.conv import AdaptiveConv, upsample
+from gigagan.networks.condition import Condition, encoder
+from gigagan.networks.conv import AdaptiveConv, Conv, upsample
 from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, constant, leaky_relu, normal
-from gigagan.networks.text import Text, TextFeatures, TextTransformer
+from gigagan.networks.text import Text
 
 
 class Mapping(nn.Module):
-    """w = M(z, t_global). z [B, z_dim], t_global [B, text_width] -> [B, w_dim]"""
+    """w = M(z, t_global). z [B, z_dim], t_global [B, condition_width] -> [B, w_dim]"""
 
-    def __init__(self, z_dim: int, text_width: int, w_dim: int, depth: int, lr_multiplier: float) -> None:
+    def __init__(self, g: GeneratorConfig, condition_width: int) -> None:
         super().__init__()
-        widths = [z_dim + text_width] + [w_dim] * depth
+        self.embed = Linear(condition_width, g.condition_width) if g.condition_width else None
+        widths = [g.z_dim + (g.condition_width or condition_width)] + [g.w_dim] * g.mapping_depth
         self.layers = nn.ModuleList(
-            Linear(n_in, n_out, gain=ACTIVATION_GAIN, lr_multiplier=lr_multiplier) for n_in, n_out in pairwise(widths)
+            Linear(n_in, n_out, gain=ACTIVATION_GAIN, lr_multiplier=g.mapping_lr_multiplier)
+            for n_in, n_out in pairwise(widths)
         )
 
     def forward(self, z: Tensor, t_global: Tensor) -> Tensor:
-        x = torch.cat([z, t_global], dim=1)
+        x = torch.cat([z, t_global if self.embed is None else self.embed(t_global)], dim=1)
         for layer in self.layers:
             x = leaky_relu(layer(x))
         return x
+
+
+class Style(NamedTuple):
+    """What a level is told."""
+
+    w: Tensor  # [B, w_dim]
+    text: Text
 
 
 class NoisyConv(nn.Module):
@@ -46,21 +56,27 @@ class NoisyConv(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """Two sample-adaptive convolutions; a resolution's further blocks are residual, with a gain (Table A2).
+    """Sample-adaptive convolutions, two as a rule; a resolution's further blocks are residual, with a gain (Table A2).
 
     Deviation: the paper prints a residual gain but not which blocks are residual; here, all but a resolution's first.
     """
 
-    def __init__(self, n_in: int, n_out: int, w_dim: int, kernels: int, *, first: bool, gain: float) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, g: GeneratorConfig, kernels: int, *, first: bool, n_convs: int = 2
+    ) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([NoisyConv(n_in, n_out, w_dim, kernels), NoisyConv(n_out, n_out, w_dim, kernels)])
-        self.residual_gain = None if first else gain
+        widths = [n_in] + [n_out] * n_convs
+        self.convs = nn.ModuleList(NoisyConv(a, b, g.w_dim, kernels) for a, b in pairwise(widths))
+        self.residual_gain = None if first else g.block_gain
+        self.skip = Conv(n_in, n_out, 1, bias=False) if g.block_skip and not first else None
 
     def forward(self, x: Tensor, style: Tensor, noises: list[Tensor]) -> Tensor:
         y = x
         for conv, noise in zip(self.convs, noises, strict=True):
             y = conv(y, style, noise)
-        return y if self.residual_gain is None else torch.add(x, y, alpha=self.residual_gain)
+        if self.residual_gain is None:
+            return y
+        return torch.add(x if self.skip is None else self.skip(x), y, alpha=self.residual_gain)
 
 
 class Level(nn.Module):
@@ -70,80 +86,104 @@ class Level(nn.Module):
     parameter counts of Table 1 give attention a depth per resolution, not per block.
     """
 
-    def __init__(self, config: Config, level: int, n_in: int, text_width: int) -> None:
+    def __init__(
+        self, config: Config, level: int, resolution: int, n_in: int, text_width: int | None, *, first_convs: int = 2
+    ) -> None:
         super().__init__()
         g = config.generator
-        self.resolution = 4 * 2**level
-        n_out = channels(g.channel_base, g.channel_max, self.resolution)
-        self.blocks = nn.ModuleList(
-            SynthesisBlock(
-                n_in if i == 0 else n_out,
-                n_out,
-                g.w_dim,
-                per_level(g.kernels, level),
-                first=i == 0,
-                gain=g.block_gain,
-            )
-            for i in range(per_level(g.blocks, level))
-        )
+        self.resolution = resolution
+        self.n_out = channels(g.channel_base, g.channel_max, resolution)
+        kernels = per_level(g.kernels, level)
+        blocks = [SynthesisBlock(n_in, self.n_out, g, kernels, first=True, n_convs=first_convs)]
+        for _ in range(per_level(g.blocks, level) - 1):
+            blocks.append(SynthesisBlock(self.n_out, self.n_out, g, kernels, first=False))
+        self.blocks = nn.ModuleList(blocks)
         depth = 0
-        if self.resolution in g.attention_resolutions:
-            depth = per_level(g.attention_depth, g.attention_resolutions.index(self.resolution))
+        if resolution in g.attention_resolutions:
+            depth = per_level(g.attention_depth, g.attention_resolutions.index(resolution))
         self.attention = nn.ModuleList(
-            PixelAttention(n_out, config.attention, g.w_dim, text_width) for _ in range(depth)
+            PixelAttention(self.n_out, config.attention, g.w_dim, text_width) for _ in range(depth)
         )
-        self.to_rgb = AdaptiveConv(n_out, 3, 1, g.w_dim, demodulate=False)
-        self.n_out = n_out
-        self.n_noises = 2 * len(self.blocks)
+        early = len(blocks) - 1 if g.block_rgb else 0
+        self.early_rgb = nn.ModuleList(AdaptiveConv(self.n_out, 3, 1, g.w_dim, demodulate=False) for _ in range(early))
+        self.to_rgb = AdaptiveConv(self.n_out, 3, 1, g.w_dim, demodulate=False)
+        self.n_convs = [len(block.convs) for block in blocks]
+
+    @property
+    def noise_size(self) -> int:
+        """Values of noise that one image takes at this level."""
+        return sum(self.n_convs) * self.resolution**2
 
     def forward(self, x: Tensor, style: Tensor, text: Text, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, n_in, r, r], noise [B, n_noises * r * r] -> features [B, n_out, r, r], this level's image"""
-        noises = list(noise.view(len(x), self.n_noises, 1, self.resolution, self.resolution).unbind(1))
+        """x [B, n_in, r, r], noise [B, noise_size] -> features [B, n_out, r, r], this level's image [B, 3, r, r]"""
+        noises = list(noise.view(len(x), -1, 1, self.resolution, self.resolution).unbind(1))
+        early = []
         for i, block in enumerate(self.blocks):
-            x = block(x, style, noises[2 * i : 2 * i + 2])
+            mine, noises = noises[: self.n_convs[i]], noises[self.n_convs[i] :]
+            x = block(x, style, mine)
+            if i < len(self.early_rgb):
+                early.append(self.early_rgb[i](x, style))
         for layer in self.attention:
             x = layer(x, style, text.local, text.mask)
-        return x, self.to_rgb(x, style)
+        return x, sum(early, start=self.to_rgb(x, style))
 
 
-class Generator(nn.Module):
-    """G(z, c): the image pyramid x_0 (the output), x_1, ..., x_{L-1} (4 px), in [-1, 1] but for overshoot."""
+class Synthesis(nn.Module):
+    """What every generator has, whatever it begins with: conditioning, mapping, levels, pyramid of images."""
 
-    def __init__(self, config: Config, text_width: int) -> None:
+    def __init__(self, config: Config, text_width: int, resolutions: list[int]) -> None:
         super().__init__()
         g = config.generator
         self.z_dim = g.z_dim
-        self.resolution = config.data.resolution
-        self.text = TextTransformer(text_width, config.text)
-        self.mapping = Mapping(g.z_dim, text_width, g.w_dim, g.mapping_depth, g.mapping_lr_multiplier)
-        n = channels(g.channel_base, g.channel_max, 4)
-        self.constant = normal(n, 4, 4)
+        self.resolution = resolutions[-1]
+        self.text = encoder(config, text_width)
+        self.mapping = Mapping(g, self.text.width)
+        words = text_width if config.condition.kind == "text" else None
+        n = channels(g.channel_base, g.channel_max, resolutions[0])
         levels = []
-        for level in range(int(math.log2(self.resolution)) - 1):
-            levels.append(Level(config, level, n, text_width))
+        for i, resolution in enumerate(resolutions):
+            convs = g.first_convs if resolution == 4 else 2
+            levels.append(Level(config, i, resolution, n, words, first_convs=convs))
             n = levels[-1].n_out
         self.levels = nn.ModuleList(levels)
-        self.noise_sizes = [level.n_noises * level.resolution**2 for level in levels]
+        self.noise_sizes = [level.noise_size for level in levels]
 
     @property
     def noise_dim(self) -> int:
         """Values of noise one image takes: every layer's, in order."""
         return sum(self.noise_sizes)
 
-    def style(self, z: Tensor, features: TextFeatures) -> tuple[Tensor, Text]:
-        """z [B, z_dim] -> w [B, w_dim] and the text."""
-        text = self.text(features)
-        return self.mapping(z, text.total), text
+    def style(self, z: Tensor, condition: Condition) -> Style:
+        """z [B, z_dim] -> w [B, w_dim] and the text, for every level the same."""
+        text = self.text(condition)
+        return Style(self.mapping(z, text.total), text)
 
-    def synthesise(self, w: Tensor, text: Text, noise: Tensor) -> list[Tensor]:
-        """w [B, w_dim], noise [B, noise_dim] -> pyramid, highest resolution first: [B, 3, r, r] each"""
-        x = self.constant.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        pyramid: list[Tensor] = []
-        for i, (level, part) in enumerate(zip(self.levels, noise.split(self.noise_sizes, dim=1), strict=True)):
-            x, rgb = level(x if i == 0 else upsample(x), w, text, part)
-            pyramid.insert(0, rgb if i == 0 else upsample(pyramid[0]) + rgb)
-        return pyramid
+    def pyramid(self, start: Tensor, skips: dict[int, Tensor], styles: list[Style], noise: Tensor) -> list[Tensor]:
+        """Features at the lowest resolution [B, n, r, r], further ones to add where a level begins, one style a level,
+        noise [B, noise_dim] -> images, highest resolution first: [B, 3, r, r] each"""
+        x = start
+        images: list[Tensor] = []
+        noises = noise.split(self.noise_sizes, dim=1)
+        for level, style, part in zip(self.levels, styles, noises, strict=True):
+            x = upsample(x) if images else x
+            if level.resolution in skips:
+                x = x + skips[level.resolution]
+            x, rgb = level(x, *style, part)
+            images.insert(0, upsample(images[0]) + rgb if images else rgb)
+        return images
 
-    def forward(self, z: Tensor, features: TextFeatures, noise: Tensor) -> list[Tensor]:
-        w, text = self.style(z, features)
-        return self.synthesise(w, text, noise)
+
+class Generator(Synthesis):
+    """G(z, c): the image pyramid x_0 (the output), x_1, ..., x_{L-1} (4 px), in [-1, 1] but for overshoot."""
+
+    def __init__(self, config: Config, text_width: int) -> None:
+        super().__init__(config, text_width, [4 << i for i in range(config.data.resolution.bit_length() - 2)])
+        self.constant = normal(channels(config.generator.channel_base, config.generator.channel_max, 4), 4, 4)
+
+    def synthesise(self, styles: list[Style], noise: Tensor) -> list[Tensor]:
+        """One style a level, from 4 px up, noise [B, noise_dim] -> pyramid, highest resolution first: [B, 3, r, r]"""
+        start = self.constant.expand(len(noise), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        return self.pyramid(start, {}, styles, noise)
+
+    def forward(self, z: Tensor, condition: Condition, noise: Tensor) -> list[Tensor]:
+        return self.synthesise([self.style(z, condition)] * len(self.levels), noise)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from gigagan.errors import UserError
+from gigagan.networks.condition import Labels
 from gigagan.networks.conv import downsample
-from gigagan.networks.discriminator import Discriminator, Layer, image_pyramid
+from gigagan.networks.discriminator import Discriminator, Layer, append_minibatch_std, image_pyramid
 from gigagan.networks.parameters import leaky_relu
 from gigagan.networks.text import TextTransformer
 
@@ -154,3 +157,85 @@ def test_features_keep_their_size_through_the_first_network(tiny, ready):
     y = layer(x)
     assert y.shape == (16, 16, 8, 8)
     assert 0.6 < y.square().mean().sqrt().item() < 1.6
+
+
+def test_blocks_before_a_resolution_s_last_are_residual(tiny, ready):
+    layer = ready(Layer(tiny("attention.kinds=none", "discriminator.blocks=2", "discriminator.block_gain=0.3"), 8))
+    assert len(layer.blocks) == 1
+    x = torch.randn(2, 16, 8, 8)
+    y = x
+    for conv in layer.blocks[0].convs:
+        y = leaky_relu(conv(y))
+    plain = ready(Layer(tiny("attention.kinds=none"), 8))
+    plain.load_state_dict({name: value for name, value in layer.state_dict().items() if not name.startswith("blocks")})
+    torch.testing.assert_close(layer(x), plain(x + 0.3 * y))
+
+
+def test_minibatch_standard_deviation_of_neighbours():
+    x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+    y = append_minibatch_std(x, 3)
+    assert y.shape == (6, 4, 4, 4)
+    assert torch.equal(y[:, :3], x)
+    for start in (0, 3):
+        values = [x[start : start + 3, c, h, w] for c in range(3) for h in range(4) for w in range(4)]
+        wanted = sum(math.sqrt(v.var(correction=0).item() + 1e-8) for v in values) / len(values)
+        torch.testing.assert_close(y[start : start + 3, 3], torch.full((3, 4, 4), wanted, dtype=torch.float64))
+    with pytest.raises(UserError, match="minibatch_std=4: does not divide the 6 pictures"):
+        append_minibatch_std(x, 4)
+
+
+@torch.no_grad()
+def test_minibatch_standard_deviation_keeps_levels_and_groups_apart(tiny, ready, captions):
+    """Levels, and real and generated pictures, share a batch; a group never mixes them."""
+    d = ready(Discriminator(tiny("discriminator.minibatch_std=2"), 16))
+    real, fake, text = pyramid(4), pyramid(4, seed=1), captions(4)
+    (both,) = d([torch.cat(level) for level in zip(real, fake, strict=True)], [text])
+    (alone,) = d(real, [text])
+    for key in alone:
+        torch.testing.assert_close(both[key][:4], alone[key], rtol=1e-4, atol=1e-5)
+    changed = [torch.cat([level[:3], other[3:]]) for level, other in zip(real, fake, strict=True)]
+    (after,) = d(changed, [text])
+    moved = [not torch.allclose(after[2, 3][k], alone[2, 3][k], atol=1e-6) for k in range(4)]
+    assert moved == [False, False, True, True]
+
+
+@torch.no_grad()
+def test_only_so_many_levels_may_enter(tiny, ready, captions):
+    d = ready(Discriminator(tiny("discriminator.entries=2"), 16))
+    (predictions,) = d(pyramid(2)[:2], [captions(2)])
+    assert {i for i, _ in predictions} == {0, 1}
+    assert "2" not in d.from_rgb
+
+
+def unconditional(tiny, *more: str):
+    return tiny("condition.kind=none", "attention.kinds=self", "loss.clip_weight=0", "loss.matching=none", *more)
+
+
+@torch.no_grad()
+def test_projection_is_an_inner_product_with_the_condition(tiny, ready, captions):
+    d = ready(Discriminator(tiny("discriminator.predictor=projection"), 16))
+    features, condition = torch.randn(2, 16, 3, 3), torch.randn(2, 16)
+    predictor = d.predictors["3"]
+    found = predictor(features, condition)
+    direction = condition @ predictor.projection.weight.T / 4 + predictor.projection.bias
+    for b in range(2):
+        for h in range(3):
+            for w in range(3):
+                x = features[b, :, h, w]
+                wanted = direction[b] @ x / 4 + predictor.unconditional.weight[0, :, 0, 0] @ x / 4
+                torch.testing.assert_close(found[b, h, w], wanted + predictor.unconditional.bias[0])
+
+
+@torch.no_grad()
+def test_classes_take_the_text_s_place_and_may_be_absent(tiny, ready):
+    config = tiny(
+        "condition.kind=class", "condition.classes=3", "condition.width=5", "attention.kinds=self", "loss.clip_weight=0"
+    )
+    d = ready(Discriminator(config, 16))
+    one, other = d(pyramid(2), [Labels(torch.tensor([0, 2])), Labels(torch.tensor([1, 2]))])
+    assert all((one[key][0] != other[key][0]).all() and torch.equal(one[key][1], other[key][1]) for key in one)
+    assert not any(name.startswith("text.layers") for name, _ in d.named_parameters())
+    d = ready(Discriminator(unconditional(tiny), 16))
+    one, other = d(pyramid(2), [Labels(torch.tensor([0, 0])), Labels(torch.tensor([1, 2]))])
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert all(predictor.projection is None for predictor in d.predictors.values())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
+from gigagan.config import GeneratorConfig
 from gigagan.networks.conv import upsample
-from gigagan.networks.generator import Generator, Mapping, SynthesisBlock
+from gigagan.networks.generator import Generator, Mapping, Style, SynthesisBlock
 from gigagan.networks.parameters import leaky_relu
 
 
@@ -82,10 +85,10 @@ def test_the_style_is_made_of_z_and_the_global_text_alone(tiny, ready, captions)
     text = captions(1)
     elsewhere = text._replace(tokens=text.tokens.clone())
     elsewhere.tokens[0, (int(text.end[0]) + 1) % 6] *= -1
-    w, parts = generator.style(z, text)
-    assert torch.equal(generator.style(z, elsewhere)[0], w)
+    style = generator.style(z, text)
+    assert torch.equal(generator.style(z, elsewhere).w, style.w)
     # ... yet the picture reads the other tokens too, by cross-attention, unless that is switched off.
-    image = generator.synthesise(w, parts, noise)[0]
+    image = generator.synthesise([style] * 3, noise)[0]
     assert (generator(z, elsewhere, noise)[0] - image).abs().max() > 1e-5
     without = ready(Generator(tiny("text.depth=0", "attention.kinds=self"), 16))
     assert torch.equal(without(z, elsewhere, noise)[0], without(z, text, noise)[0])
@@ -96,18 +99,20 @@ def test_cross_attention_does_not_read_the_end_token(tiny, ready, captions):
     """It is t_global, and enters through w."""
     generator = ready(Generator(tiny(), 16))
     z, noise = inputs(generator, 1)
-    w, text = generator.style(z, captions(1))
-    image = generator.synthesise(w, text, noise)[0]
+    style = generator.style(z, captions(1))
+    image = generator.synthesise([style] * 3, noise)[0]
     end = int(captions(1).end[0])
     for position in range(6):
-        local = text.local.clone()
+        local = style.text.local.clone()
         local[0, position] *= -1
-        changed = generator.synthesise(w, text._replace(local=local), noise)[0]
+        other = Style(style.w, style.text._replace(local=local))
+        changed = generator.synthesise([other] * 3, noise)[0]
         assert torch.equal(changed, image) == (position == end)
 
 
 def test_mapping_concatenates_z_and_text(ready):
-    mapping = ready(Mapping(4, 6, 8, 2, 0.01))
+    g = GeneratorConfig(z_dim=4, w_dim=8, mapping_depth=2)
+    mapping = ready(Mapping(g, 6))
     z, text = torch.randn(3, 4), torch.randn(3, 6)
     x = torch.cat([z, text], dim=1)
     for layer in mapping.layers:
@@ -120,8 +125,9 @@ def test_further_blocks_of_a_resolution_are_residual(ready):
     w = torch.randn(2, 5)
     noises = [torch.randn(2, 1, 4, 4) for _ in range(2)]
     x = torch.randn(2, 6, 4, 4)
-    plain = ready(SynthesisBlock(6, 6, 5, 2, first=True, gain=0.4))
-    residual = ready(SynthesisBlock(6, 6, 5, 2, first=False, gain=0.4))
+    g = GeneratorConfig(w_dim=5, block_gain=0.4)
+    plain = ready(SynthesisBlock(6, 6, g, 2, first=True))
+    residual = ready(SynthesisBlock(6, 6, g, 2, first=False))
     torch.testing.assert_close(residual(x, w, noises), x + 0.4 * plain(x, w, noises))
 
 
@@ -141,3 +147,48 @@ def test_depths_per_resolution(tiny):
     assert banks == [{1}, {2}, {4}]
     assert {len(level.to_rgb.bank) for level in generator.levels} == {1}
     assert not any(level.to_rgb.demodulate for level in generator.levels)
+
+
+def test_the_constant_s_first_block_may_have_one_convolution(tiny):
+    generator = Generator(tiny("generator.first_convs=1", "generator.blocks=2"), 16)
+    assert [[len(block.convs) for block in level.blocks] for level in generator.levels] == [[1, 2], [2, 2], [2, 2]]
+    assert generator.noise_dim == 3 * 16 + 4 * 64 + 4 * 256
+
+
+def test_a_residual_block_s_skip_may_be_a_convolution(ready):
+    w, x = torch.randn(2, 5), torch.randn(2, 6, 4, 4)
+    noises = [torch.randn(2, 1, 4, 4) for _ in range(2)]
+    block = ready(SynthesisBlock(6, 6, GeneratorConfig(w_dim=5, block_gain=0.4, block_skip=True), 2, first=False))
+    y = x
+    for conv, noise in zip(block.convs, noises, strict=True):
+        y = conv(y, w, noise)
+    kernel = block.skip.weight[:, :, 0, 0] / math.sqrt(6)
+    torch.testing.assert_close(block(x, w, noises), torch.einsum("oi,bihw->bohw", kernel, x) + 0.4 * y)
+    first = SynthesisBlock(6, 6, GeneratorConfig(w_dim=5, block_skip=True), 2, first=True)
+    assert first.skip is None
+
+
+@torch.no_grad()
+def test_every_block_may_add_to_the_image(tiny, ready, captions):
+    generator = ready(Generator(tiny("generator.blocks=2", "generator.block_rgb=true"), 16))
+    z, noise = inputs(generator, 1)
+    full = generator(z, captions(1), noise)[-1]
+    added: list[Tensor] = []
+    level = generator.levels[0]
+    for layer in (*level.early_rgb, level.to_rgb):
+        layer.register_forward_hook(lambda _module, _args, rgb: added.append(rgb))
+    generator(z, captions(1), noise)
+    assert len(added) == 2
+    torch.testing.assert_close(full, added[0] + added[1])
+
+
+@torch.no_grad()
+def test_styles_may_differ_from_level_to_level(tiny, ready, captions):
+    """Coarse levels keep their picture whatever finer ones are told."""
+    generator = ready(Generator(tiny(), 16))
+    z, noise = inputs(generator, 2)
+    one, other = generator.style(z[:1], captions(1)), generator.style(z[1:], captions(1, seed=1))
+    plain = generator.synthesise([one] * 3, noise[:1])
+    mixed = generator.synthesise([one, one, other], noise[:1])
+    assert all(torch.equal(a, b) for a, b in zip(plain[1:], mixed[1:], strict=True))
+    assert (plain[0] - mixed[0]).abs().max() > 1e-4

@@ -1,0 +1,110 @@
+"""The audit of parameters: every model of the paper, built and counted, ours beside the paper's."""
+
+from __future__ import annotations
+
+from ablations import registry
+from ablations.sizes import Sizes, sizes
+from gigagan.config import Config, parse_overrides
+from gigagan.errors import UserError
+
+NOT_CONFIRMED = "not confirmed"
+# What the paper prints of two models together.
+SYSTEMS = (
+    ("ImageNet 256, class to image (Table A1)", ("imagenet_64", "imagenet_64_256"), 569.0),
+    ('text to 512 px image (Table 2, "1.0B")', ("laion_64", "laion_64_512"), 1011.6),
+)
+MATCHED_AT = ("laion_64", "imagenet_64", "laion_64_512")
+
+HEAD = """# Parameters of the paper's models, in millions
+
+Made by `python -m ablations.registry params`: every configuration of `ablations/models.yaml`, built and counted. As in
+the paper, whose counts close only so, the learned text layers T are not part of G and D; ours stand in their own
+column (G's + D's). "{not_confirmed}": the paper's value could not be read from the paper itself.
+"""
+
+
+def table() -> str:
+    """Markdown: the models beside the paper's counts, then each model's variants, as they are and matched in size."""
+    return "\n".join([models_table(), *_variants()]) + "\n"
+
+
+def _count(name: str) -> Sizes:
+    return sizes(parse_overrides(registry.model(name)))
+
+
+def models_table() -> str:
+    """The first part of ``table``."""
+    counted = {name: _count(name) for name in registry.models()}
+    lines = [
+        HEAD.format(not_confirmed=NOT_CONFIRMED),
+        "| model | where | G | paper | difference | D | paper | difference | T | what is open |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | :-- |",
+    ]
+    for name, model in registry.models().items():
+        size = counted[name]
+        lines.append(
+            _row(
+                f"{model.label} (`{name}`)",
+                model.source,
+                *_beside(size.generator, model.generator_m),
+                *_beside(size.discriminator, model.discriminator_m),
+                f"{size.generator_t + size.discriminator_t:.1f}",
+                model.note,
+            )
+        )
+    for label, names, paper in SYSTEMS:
+        total = sum(counted[name].generator for name in names)
+        lines.append(_row(label, " + ".join(f"`{name}`" for name in names), *_beside(total, paper), "", "", "", "", ""))
+    return "\n".join(lines) + "\n"
+
+
+def _variants() -> list[str]:
+    lines = [
+        "## Variants, as they are and matched in size",
+        "",
+        "A variant without a part has fewer parameters; its `_matched` twin has them given back as width. In brackets,",
+        "the difference to the model itself.",
+        "",
+        "| model | variant | G | D | widths |",
+        "| :-- | :-- | --: | --: | :-- |",
+    ]
+    for name in MATCHED_AT:
+        base, full = registry.model(name), _count(name)
+        for variant in registry.variants():
+            config = _varied(base, variant)
+            if config is None or (size := sizes(config)) == full:
+                continue
+            lines.append(
+                _row(
+                    f"`{name}`",
+                    f"`{variant}`",
+                    f"{size.generator:.1f} ({size.generator / full.generator - 1:+.1%})",
+                    f"{size.discriminator:.1f} ({size.discriminator / full.discriminator - 1:+.1%})",
+                    _widths(config),
+                )
+            )
+    return lines
+
+
+def _varied(base: list[str], variant: str) -> Config | None:
+    """None where the model has not got the part that the variant takes out or changes."""
+    try:
+        own = parse_overrides([*base, *(o for v in registry.ancestry(variant) for o in v.overrides)])
+    except UserError:
+        return None
+    return parse_overrides(registry.varied(base, variant)) if registry.variants()[variant].match else own
+
+
+def _widths(config: Config) -> str:
+    g, d = config.generator, config.discriminator
+    return f"G {g.channel_base}/{g.channel_max}, D {d.channel_base}/{d.channel_max}"
+
+
+def _beside(ours: float, paper: float | None) -> tuple[str, str, str]:
+    if paper is None:
+        return f"{ours:.1f}", NOT_CONFIRMED, ""
+    return f"{ours:.1f}", f"{paper:.1f}", f"{ours / paper - 1:+.2%}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,208 @@
+"""How large a configuration's networks are, what they and a suite cost, and widths that make two of them equally large.
+
+Networks are built on the meta device: nothing is allocated, however large they are.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations import registry
+from gigagan.config import Config, channels, parse_overrides
+from gigagan.errors import UserError
+
+# Sustained training rate in GFLOP/s. The first was measured with this code, demo's gigagan on one core of a Xeon
+# (Sapphire Rapids) in fp32: 70 images/s. The other is for planning: an A100 at a third of its TF32 peak.
+RATES = {"cpu": 44.0, "gpu": 50_000.0}
+# A process with torch and open_clip in GB, and what activations take for each GFLOP of a micro-batch (measured there).
+PROCESS_GB, ACTIVATION_GB = 0.8, 0.02
+# Images a second at which gigagan.pretrain_clip trains a CLIP on one such core; no GPU is taken to be faster, since
+# much of that time goes into reading and drawing pictures.
+CLIP_RATE = 500.0
+# Forward passes that one image costs in training: G once without and once with gradients (3), D on real and generated
+# images and again for G, each with gradients.
+G_PASSES, D_PASSES = 4.0, 9.0
+# A width is taken as equal where parameters are within this share; the paper's own counts have three digits.
+CLOSE = 0.01
+PARTS = ("generator", "discriminator")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters in millions: of G and D without T, as the paper counts them, and of T in each."""
+
+    generator: float
+    discriminator: float
+    generator_t: float
+    discriminator_t: float
+
+
+def text_size(config: Config) -> tuple[int, int]:
+    """Channels of a CLIP's text features and tokens of a caption, from its configuration alone.
+
+    Raises UserError for a model that open_clip does not know. A folder that is not there yet is one that
+    gigagan.pretrain_clip will make.
+    """
+    name, _, _ = config.text.clip.partition(":")
+    if name == "local-dir":
+        folder = Path(config.text.clip.removeprefix("local-dir:"))
+        try:
+            text = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
+        except (OSError, ValueError, KeyError):
+            text = {"width": 64, "context_length": 28}
+    else:
+        import open_clip
+
+        known = open_clip.get_model_config(name)
+        if known is None:
+            raise UserError(f"CLIP {name}: open_clip has no such model")
+        text = known["text_cfg"]
+    return text["width"], text["context_length"]
+
+
+def network(config: Config, part: str) -> Any:
+    """The "generator" (or upsampler) or the "discriminator", on the meta device.
+
+    Raises UserError where the configuration's channels cannot be shared among attention heads.
+    """
+    import torch
+
+    from gigagan.networks.discriminator import Discriminator
+    from gigagan.networks.upsampler import generator_of
+
+    width, _ = text_size(config)
+    with torch.device("meta"):
+        return (generator_of if part == "generator" else Discriminator)(config, width)
+
+
+def count(config: Config, part: str) -> tuple[float, float]:
+    """Millions of parameters of a network without T, as the paper counts them, and of its T. Raises as ``network``."""
+    held = [(name.startswith("text.layers."), p.numel() / 1e6) for name, p in network(config, part).named_parameters()]
+    return sum(n for of_t, n in held if not of_t), sum(n for of_t, n in held if of_t)
+
+
+def sizes(config: Config) -> Sizes:
+    """Raises as ``network``."""
+    (generator, generator_t), (discriminator, discriminator_t) = (count(config, part) for part in PARTS)
+    return Sizes(generator, discriminator, generator_t, discriminator_t)
+
+
+def forward_gflops(config: Config) -> tuple[float, float]:
+    """GFLOP of one image's forward pass through G and D."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from gigagan.networks.condition import Labels
+    from gigagan.networks.text import TextFeatures
+
+    generator, discriminator = (network(config, part) for part in PARTS)
+    width, tokens = text_size(config)
+    with torch.device("meta"):
+        index = torch.empty(2, dtype=torch.long)
+        asked = TextFeatures(torch.empty(2, tokens, width), index) if config.condition.kind == "text" else Labels(index)
+        z, noise = torch.empty(2, generator.z_dim), torch.empty(2, generator.noise_dim)
+        image = [torch.empty(2, 3, config.upsampler.input, config.upsampler.input)] if config.upsampler.input else []
+        with FlopCounterMode(display=False) as g_count:
+            pyramid = generator(z, asked, noise, *image)
+        with FlopCounterMode(display=False) as d_count:
+            discriminator(pyramid, [asked, asked] if config.loss.matching != "none" else [asked])
+    return g_count.get_total_flops() / 2e9, d_count.get_total_flops() / 2e9
+
+
+def matched(overrides: list[str], full: list[str]) -> list[str]:
+    """Widths for G and D that make ``overrides`` as large as ``full``, each within ``CLOSE``; nothing for a network
+    that is as large already.
+
+    Raises UserError where no width does.
+    """
+    found = []
+    for part in PARTS:
+        target, _ = count(parse_overrides(full), part)
+        if abs(_off(overrides, part, target)) > 1e-6:
+            found += _widened(overrides, part, target)
+    return found
+
+
+def _off(overrides: list[str], part: str, target: float) -> float:
+    """How much larger than ``target`` million parameters a network is, as a share of it."""
+    return count(parse_overrides(overrides), part)[0] / target - 1
+
+
+def _widened(overrides: list[str], part: str, target: float) -> list[str]:
+    """The overrides of one network's channels with which it has ``target`` million parameters."""
+    config = parse_overrides(overrides)
+    settings, side = getattr(config, part), config.data.resolution
+
+    def width(base: int, most: int) -> list[str]:
+        return [f"{part}.channel_base={base}", f"{part}.channel_max={most}"]
+
+    # Heads do not change the count but refuse most widths, so they wait until the scale is known.
+    low, high = 1.0, 4.0
+    for _ in range(12):
+        scale = (low + high) / 2
+        wide = width(round(settings.channel_base * scale), round(settings.channel_max * scale))
+        above = _off([*overrides, *wide, "attention.head_width=1"], part, target) > 0
+        low, high = (low, scale) if above else (scale, high)
+
+    def fits(base: int, most: int) -> bool:
+        wide = [channels(base, most, resolution) for resolution in settings.attention_resolutions]
+        heads = config.attention.head_width
+        return config.attention.kinds in ("none", "mlp") or not any(n % max(1, n // heads) for n in wide)
+
+    best, best_off = [], 1.0
+    middle = round(settings.channel_max * scale)
+    for most in sorted(range(round(middle * 0.9), round(middle * 1.1)), key=lambda n: abs(n - middle)):
+        bases = range(0, 2 * round(settings.channel_base * scale), side)[1:]
+        bases = [base for base in bases if fits(base, most)]
+        # The count grows with the base: the first one that is large enough, or the one before it.
+        i = bisect_left(bases, 0.0, key=lambda base: _off([*overrides, *width(base, most)], part, target))
+        for base in bases[max(0, i - 1) : i + 1]:
+            off = abs(_off([*overrides, *width(base, most)], part, target))
+            if off < best_off:
+                best, best_off = width(base, most), off
+        if best_off < CLOSE / 4:
+            break
+    if best_off > CLOSE:
+        raise UserError(f"no width gives the {part} {target:.4g}M parameters again: the nearest is {best_off:.1%} off")
+    return best
+
+
+def cost(name: str, device: str) -> str:
+    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums."""
+    of = registry.suite(name)
+    lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
+    total_hours = total_disk = memory = 0.0
+    for variant in of.variants:
+        config = parse_overrides(registry.recipe(of, variant))
+        g_flops, d_flops = forward_gflops(config)
+        size = sizes(config)
+        g_size, d_size = size.generator + size.generator_t, size.discriminator + size.discriminator_t
+        per_image = G_PASSES * g_flops + D_PASSES * d_flops
+        hours = config.train.kimg * 1000 * per_image / RATES[device] / 3600
+        # Two checkpoints with two Adam moments for G and D each, G's average, snapshots and weights, in fp32.
+        disk = 4 * (2 * (4 * g_size + 3 * d_size) + (of.snapshots + 2) * g_size)
+        held = 4e-3 * (5 * g_size + 4 * d_size)  # GB: weights, gradients, two moments, and G's average
+        at_once = config.train.micro_batch or config.train.batch
+        memory = max(memory, PROCESS_GB + held + ACTIVATION_GB * per_image * at_once)
+        runs = len(of.seeds)
+        total_hours, total_disk = total_hours + hours * runs, total_disk + disk * runs
+        lines.append(
+            f"{variant:28} {g_size:7.2f}M {d_size:7.2f}M {config.train.kimg:8g} {per_image:10.3f} "
+            f"{hours:8.2f} {disk:8.1f}"
+        )
+    if of.pretrain:
+        kimg = sum(of.pretrain.values()) / 1000
+        hours = kimg * 1000 / CLIP_RATE / 3600
+        total_hours += hours
+        lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':10} {hours:8.2f}")
+    lines.append(
+        f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {total_hours:.1f} {device}-hours of "
+        f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
+        f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
+        f"{'core' if device == 'cpu' else 'device'})"
+    )
+    return "\n".join(lines)

@@ -68,6 +68,7 @@ rule clip:
         gpu=PLAN.gpu,
     params:
         data=PLAN.pretrain_data,
+        fingerprint=PLAN.fingerprint,
         images=PLAN.pretrain_images,
         seed=PLAN.pretrain_seed,
         device=PLAN.device,
@@ -87,6 +88,7 @@ rule reference:
         f"runs/{PLAN.name}/reference.log",
     params:
         data=PLAN.data,
+        fingerprint=PLAN.fingerprint,
         n_reference=PLAN.suite.reference,
         n_real=PLAN.suite.samples,
         code=registry.code("evaluation.reference", "gigagan.data"),
@@ -101,6 +103,7 @@ rule train:
         PLAN.clips("conditioner"),
     output:
         weights=f"{RUN}/weights.safetensors",
+        style_mean=f"{RUN}/style_mean.safetensors",
         about=f"{RUN}/run.json",
     log:
         f"{RUN}/train.log",
@@ -111,6 +114,7 @@ rule train:
         gpu=PLAN.gpu,
     params:
         recipe=PLAN.recipe,
+        identity=PLAN.identity,
         snapshots=PLAN.suite.snapshots,
         device=PLAN.device,
         threads=PLAN.threads,
@@ -165,6 +169,7 @@ rule untrained:
 rule features:
     input:
         PLAN.clips("judge"),
+        inception=PLAN.inception,
         images=f"runs/{PLAN.name}/{{images}}.zip",
     output:
         f"runs/{PLAN.name}/{{images}}.safetensors",
@@ -176,13 +181,14 @@ rule features:
     resources:
         gpu=PLAN.gpu,
     params:
+        inception=PLAN.inception_option,
         judge=PLAN.judge,
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code("evaluation.features", "evaluation.pyramid", "gigagan.clip"),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.features --images {input.images}"
-        " --judge {params.judge:q} --device {params.device} --out {output} &> {log}"
+        " --judge {params.judge:q} {params.inception:q} --device {params.device} --out {output} &> {log}"
 
 
 rule score:
@@ -358,6 +364,72 @@ rule report:
     shell:
         "python -m evaluation.report --suite {params.suite} --records {input.rows}"
         " --figures $(dirname {input.figures} | uniq) --variants {input.variants} {params.gate} --out {output} &> {log}"
+
+
+# The figures of the paper that show what the latents hold, for the full model; not among what `all` makes.
+rule latents:
+    input:
+        weights=f"{PLAN.first}/weights.safetensors",
+        style_mean=f"{PLAN.first}/style_mean.safetensors",
+        prompts=rules.reference.output.real,
+    output:
+        expand(
+            "{results}/edits/{figure}.{suffix}",
+            results=RESULTS,
+            figure=[
+                "truncation",
+                "truncation_overall",
+                "interpolate",
+                "prompts",
+                "styles",
+                "mix",
+                "arithmetic",
+            ],
+            suffix=["png", "svg"],
+        ),
+    log:
+        f"runs/{PLAN.name}/latents.log",
+    threads: PLAN.threads
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("gigagan.edit", "gigagan.sheet", "gigagan.sampling", "gigagan.latents"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.edit all --run $(dirname {input.weights})"
+        " --prompts {input.prompts} --device {params.device} --out $(dirname {output} | uniq) &> {log}"
+
+
+rule truncation:
+    input:
+        weights=f"{PLAN.first}/weights.safetensors",
+        style_mean=f"{PLAN.first}/style_mean.safetensors",
+        prompts=rules.reference.output.real,
+        reference=f"runs/{PLAN.name}/reference.safetensors",
+    output:
+        points=f"runs/{PLAN.name}/truncation.jsonl",
+        figure=multiext(f"{RESULTS}/edits/truncation_curve", ".png", ".svg"),
+    log:
+        f"runs/{PLAN.name}/truncation.log",
+    threads: PLAN.threads
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        judge=PLAN.judge,
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("evaluation.truncation", "evaluation.features", "evaluation.metrics", "gigagan.latents"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m evaluation.truncation --run $(dirname {input.weights})"
+        " --real {input.prompts} --reference-features {input.reference} --judge {params.judge:q} --device {params.device}"
+        " --out {output.points} --figure {output.figure[0]} &> {log}"
+
+
+rule edits:
+    input:
+        rules.latents.output,
+        rules.truncation.output,
 
 
 # The gate only writes down what it finds, so that the report can show it; the verdict fails.

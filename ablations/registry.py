@@ -13,6 +13,7 @@ import argparse
 import functools
 import hashlib
 import importlib.util
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ablations import entries
-from gigagan.config import Config, parse_overrides, to_dict
+from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
 from gigagan.errors import UserError, command, nearest
 from gigagan.files import read_yaml, write_text
 
@@ -30,7 +31,8 @@ PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
 SCHEMA = HERE.parent / "config" / "config.schema.yaml"
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES = typing.get_args(Device)
-PHOTOGRAPHS = ("shards", "folder", "coco")
+INCEPTION_FILE = "inception-2015-12-05.pt"
+PHOTOGRAPHS = ("shards", "folder", "classes", "coco")
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,28 @@ class Plan:
         if self.device == "auto":
             self.device = _device()
         self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
+        self.inception = self._inception(folders["weights"])
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
         self.verdict = [f"results/{self.name}/verdict.txt"] if self.suite.gate else []
+
+    def _inception(self, folder: str) -> list[str]:
+        """clean-fid's Inception, if a protocol wants it. Raises UserError where it is not there."""
+        known = read_yaml(PROTOCOLS)["images"]
+        wanting = [name for name in self.suite.protocols if known[name]["extractor"] == "inception"]
+        if not wanting:
+            return []
+        file = Path(folder, INCEPTION_FILE).expanduser()
+        if not folder or not file.is_file():
+            raise UserError(
+                f"suite {self.name}: {wanting[0]} needs clean-fid's {INCEPTION_FILE}: put it into a folder and say which "
+                f"with --config suite={self.name} weights=FOLDER"
+            )
+        return [str(file)]
+
+    @property
+    def inception_option(self) -> list[str]:
+        """The same as words for evaluation.features."""
+        return [word for file in self.inception for word in ("--inception", file)]
 
     def _fill(self, override: str, folders: dict[str, str]) -> str:
         for key, folder in folders.items():
@@ -244,6 +266,24 @@ class Plan:
     def recipe(self, wildcards: Any) -> list[str]:
         """Rule train's overrides."""
         return varied(self.overrides, wildcards.variant)
+
+    def identity(self, wildcards: Any) -> str:
+        """What else rule train reruns for: a default or a version of the code that changes what its overrides train."""
+        return recipe_sha(parse_overrides(self.recipe(wildcards)), {"data": self.fingerprint})
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the names and sizes of the files that are learned from, where there are any: other data, other runs."""
+        folder = Path(self.base.data.path)
+        if self.base.data.name not in PHOTOGRAPHS:
+            return ""
+        digest = hashlib.sha256()
+        for above, folders, names in os.walk(folder, followlinks=True):
+            folders.sort()
+            for file in (Path(above, name) for name in sorted(names)):
+                size = file.stat().st_size if file.exists() else -1
+                digest.update(f"{file.relative_to(folder)}\0{size}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()[:12]
 
     @property
     def data(self) -> list[str]:

@@ -38,6 +38,8 @@ def cell_text(line: Line, column: Column) -> Text:
             value += f" [{column.show(cell.value.low)}, {column.show(cell.value.high)}]"
     if not line.is_reference and cell.value.n != line.n:
         value += f" (n={cell.value.n})"
+    if cell.p90 is not None:
+        value += f", p90 {column.show(cell.p90)}"
     difference = cell.difference
     if difference is None or not math.isfinite(difference.value):
         return value, "", False
@@ -273,6 +275,7 @@ _MEAN = ("value", "low", "high", "n")
 _CSV = (
     *("suite", "variant", "label", "metric", "protocol", "protocol_sha", "setting", *COSTS),
     *_MEAN,
+    "p90",
     "interval_over",
     *(f"difference_{name}" for name in _MEAN),
     *("p", "p_holm", "significant"),
@@ -295,6 +298,7 @@ def csv_text(summary: Summary) -> str:
                 "protocol_sha": column.protocol_sha,
                 "setting": ", ".join(filter(None, column.setting)),
                 **line.costs,
+                "p90": cell.p90,
                 "interval_over": cell.over,
                 **{name: getattr(cell.value, name) for name in _MEAN},
             }

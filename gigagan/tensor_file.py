@@ -25,6 +25,7 @@ def write(path: str | os.PathLike[str], tensors: dict[str, np.ndarray], about: d
     """
     try:
         with written_whole(path) as temporary:
+            temporary.touch()  # with the user's umask; safetensors would let nobody else read it
             save_file(tensors, temporary, {"about": json.dumps(about, sort_keys=True)})
     except SafetensorError as e:  # what it makes of a full disk
         raise UserError(f"{path}: cannot be written ({e}): free some space and type the same command again") from None

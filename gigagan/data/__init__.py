@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gigagan.config import DataConfig
+from gigagan.data.classes import Classes
 from gigagan.data.coco import Coco
 from gigagan.data.folder import Folder
 from gigagan.data.item import Dataset, Item
@@ -18,6 +19,7 @@ DATASETS: dict[str, Callable[[DataConfig, str], Dataset]] = {
     "scenes": lambda config, split: Scenes(config.resolution, config.objects, split, placed=config.placed),
     "shards": lambda config, split: Shards(config.path, split, config.resolution),
     "folder": lambda config, split: Folder(config.path, split, config.resolution),
+    "classes": lambda config, split: Classes(config.path, split, config.resolution),
     "coco": lambda config, split: Coco(config.path, config.annotations, split, config.resolution),
 }
 

@@ -78,6 +78,9 @@ class CaptionedImages(ABC):
             f"{self.skipped.summary()}"
         )
 
+    def classes(self) -> list[str]:
+        return []
+
     def meaning(self, caption: str) -> str:
         return captions.meaning(caption)
 

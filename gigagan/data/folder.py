@@ -40,7 +40,7 @@ class Folder(CaptionedImages):
                 f"{splits[0]}, and every tenth image is held out"
             )
         root = folder / split if splits else folder
-        files = _files_below(root)
+        files = files_below(root)
         tables = [f for f in files if f.name == "captions.jsonl"]
         rows = [row for table in tables for row in _rows(table)]
         if splits and (folder / "captions.jsonl").is_file():  # one table for both splits
@@ -66,7 +66,7 @@ class Folder(CaptionedImages):
         if caption is not None:
             return image, captions.clean(caption)
         try:
-            return image, captions.from_text(image.with_suffix(".txt").read_bytes())
+            return image, captions.from_text(_text_of(image).read_bytes())
         except FileNotFoundError:
             raise Unusable("no caption") from None
 
@@ -76,7 +76,7 @@ class Folder(CaptionedImages):
         for image, caption in dict(self._samples).items():
             yield self._below(image), size_of(image)
             if caption is None:
-                yield self._below(image.with_suffix(".txt")), size_of(image.with_suffix(".txt"))
+                yield self._below(_text_of(image)), size_of(_text_of(image))
 
     def where(self, index: int) -> str:
         return self._below(self._samples[index][0])
@@ -85,11 +85,19 @@ class Folder(CaptionedImages):
         return os.path.relpath(file, self.path)
 
 
-def _files_below(root: Path) -> list[Path]:
+def _text_of(image: Path) -> Path:
+    """The file of an image's caption, which may be there or not: ``.txt``, or ``.TXT`` as cameras write names."""
+    loud = image.with_suffix(".TXT")
+    return loud if loud.is_file() and not image.with_suffix(".txt").is_file() else image.with_suffix(".txt")
+
+
+def files_below(root: Path) -> list[Path]:
+    """All files but hidden ones, following links."""
     files = []
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = sorted(n for n in subfolders if not n.startswith(".") and not _leads_back(Path(folder, n)))
-        files += [Path(folder, name) for name in names if not name.startswith(".")]
+        here = [Path(folder, name) for name in names if not name.startswith(".")]
+        files += [f for f in here if not f.is_fifo() and not f.is_socket()]  # reading these would wait for ever
     return files
 
 

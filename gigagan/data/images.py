@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,10 @@ def decode(source: bytes | Path, resolution: int) -> np.ndarray:
     if not data:
         raise Unusable("empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return np.array(_square(image, resolution))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a picture is refused below
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return np.array(_square(image, resolution))
     except (Unusable, MemoryError):
         raise
     except UnidentifiedImageError:

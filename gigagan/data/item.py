@@ -39,6 +39,10 @@ class Dataset(Protocol):
         """
         ...
 
+    def classes(self) -> list[str]:
+        """The captions there are, in the order of their numbers, where they are the names of classes; else none."""
+        ...
+
     def meaning(self, caption: str) -> str:
         """A key that two captions share exactly when they mean the same."""
         ...

@@ -181,6 +181,9 @@ class Scenes:
     def fingerprint(self) -> str:
         return ""  # the settings are all there is
 
+    def classes(self) -> list[str]:
+        return []
+
     def meaning(self, caption: str) -> str:
         return meaning(caption)
 

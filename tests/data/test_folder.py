@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +156,13 @@ def test_wrong_settings(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=message):
             open_dataset(config, split)
+
+
+def test_captions_in_capital_letters_and_pipes_that_nobody_writes_to(tmp_path: Path, picture: Picture) -> None:
+    """Reading a pipe would wait for ever."""
+    write(
+        tmp_path, {f"train/{i}.png": picture(i) for i in range(3)} | {f"train/{i}.TXT": f"number {i}" for i in range(3)}
+    )
+    write(tmp_path, {"test/0.png": picture(0), "test/0.txt": "number 0"})
+    os.mkfifo(tmp_path / "train" / "pipe.jpg")
+    assert content(opened(tmp_path)) == [(i, f"number {i}") for i in range(3)]

@@ -244,6 +244,15 @@ def test_a_run_of_another_recipe_is_set_aside_where_that_is_asked_for(copy, whol
     assert [row["images"] for row in log(copy)] == [50, 100]
 
 
+def test_a_run_that_has_seen_more_than_its_budget_is_set_aside_where_that_is_asked_for(copy, run):
+    """A suite's budget was lowered: the workflow has no other folder."""
+    before = contents(copy)
+    run(copy, "train.kimg=1", "--replace")
+    assert json.loads((copy / "run.json").read_text())["kimg"] == 1
+    (aside,) = (path for path in copy.parent.iterdir() if path.name.startswith(".run."))
+    assert contents(aside).items() <= before.items()
+
+
 def test_runs_that_are_set_aside_again_and_again_are_all_kept(copy, whole, run):
     """A variant is edited, and edited back."""
     edited = ["loss.clip_weight=0.3", "train.kimg=0.05", "--replace"]

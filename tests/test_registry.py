@@ -1,0 +1,302 @@
+"""The registry: entries of the YAML files, what a plan tells the workflow, and what a suite costs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ablations import registry
+from ablations.registry import Plan, ancestry, suite, varied
+from ablations.sizes import forward_gflops, sizes
+from gigagan import config as configuration
+from gigagan.config import parse_overrides
+from gigagan.errors import UserError
+from gigagan.training.phases import GigaGAN
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def yaml_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Other variants.yaml and suites.yaml, for as long as a test takes."""
+
+    def write(**files: str) -> None:
+        for name, text in files.items():
+            (tmp_path / f"{name}.yaml").write_text(text)
+        monkeypatch.setattr(registry, "HERE", tmp_path)
+        for name in files:
+            monkeypatch.setattr(registry, name, getattr(registry, name).__wrapped__)
+
+    return write
+
+
+def entry(parent: str | None = None, overrides: str = "[]") -> str:
+    return f"{{label: x, overrides: {overrides}" + (f", parent: {parent}}}" if parent else "}")
+
+
+def test_parents_come_first_and_the_last_word_is_the_variant_s_own(yaml_files):
+    yaml_files(
+        variants=f"a: {entry(overrides='[train.batch=2, train.kimg=1]')}\n"
+        f"b: {entry('a', '[train.batch=6]')}\nc: {entry('b', '[train.batch=8]')}\n"
+    )
+    assert [v.name for v in ancestry("c")] == ["a", "b", "c"]
+    config = parse_overrides(varied([], "c"))
+    assert (config.train.batch, config.train.kimg) == (8, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"a: {entry('gigagann')}\ngigagan: {entry()}\n", r"a: unknown parent 'gigagann' \(did you mean 'gigagan'"),
+        (f"a: {entry('b')}\nb: {entry('c')}\nc: {entry('a')}\n", "a: its parents form a circle"),
+        (f"a: {entry('a')}\n", "a: its parents form a circle"),
+        ("a: {overides: [], label: x}\n", r"no field 'overides' \(did you mean 'overrides'"),
+        ("a: {label: x}\n", "a: lacks overrides, a list of texts"),
+        ("a: [\n", "not valid YAML: line 2"),
+        ("", "must map names to entries"),
+        ("- a\n", "must map names to entries"),
+        ("mine:\n", r"mine: must have fields \(label, overrides.*not nothing"),
+        ("mine: [label]\n", "mine: must have fields"),
+        ("mine: {label: x, overrides: }\n", "mine: overrides: must be a list of texts, not nothing"),
+        ("mine: {label: x, overrides: [generator.kernels: 1]}\n", "mine: overrides: must be a list of texts, not"),
+        ("mine: {label: x, overrides: generator.kernels=1}\n", "mine: overrides: must be a list of texts, not 'gen"),
+        ("mine: {label: 5, overrides: []}\n", "mine: label: must be text, not 5"),
+        ("mine: {label: x, overrides: [], 5: x}\n", "mine: no field 5"),
+        (f"5: {entry()}\n", "5: no name"),
+        (f"a/b: {entry()}\n", "a/b: no name"),
+        (f"gigagan: {entry()}\ngigagan: {entry()}\n", "line 2: 'gigagan' stands twice"),
+        ("a: {label: x, label: y, overrides: []}\n", "line 1: 'label' stands twice"),
+        ("a: 2026-99-99\n", "not valid YAML"),
+    ],
+)
+def test_wrong_entries_are_one_clear_line(yaml_files, text, words):
+    yaml_files(variants=text)
+    with pytest.raises(UserError, match=words) as error:
+        registry.variants()
+    assert "variants.yaml: " in error.value.message
+    assert "\n" not in error.value.message
+
+
+SUITE = {
+    "about": "x",
+    "variants": "[gigagan]",
+    "seeds": "[0]",
+    "overrides": "[]",
+    "protocols": "[scenes@1]",
+    "judge": "j",
+    "samples": "1000",
+    "reference": "4000",
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("seeds", "3", "seeds: must be a list of whole numbers, not 3"),
+        ("seeds", "[a]", r"seeds: must be a list of whole numbers, not \['a'\]"),
+        ("seeds", "[true]", "seeds: must be a list of whole numbers"),
+        ("seeds", "[-1]", r"seeds: must be at least 0, not \[-1\]"),
+        ("seeds", "[]", "seeds: is empty"),
+        ("variants", "[]", "variants: is empty"),
+        ("protocols", "[]", "protocols: is empty"),
+        ("variants", "gigagan", "variants: must be a list of texts, not 'gigagan'"),
+        ("overrides", "generator.kernels=1", "overrides: must be a list of texts, not 'generator.kernels=1'"),
+        ("samples", "lots", "samples: must be a whole number, not 'lots'"),
+        ("samples", "0", "samples: must be at least 1, not 0"),
+        ("samples", "999", "scenes@1 scores 1000 samples against a reference of 4000, not 999 against 4000"),
+        ("reference", "400", "scenes@1 scores 1000 samples against a reference of 4000, not 1000 against 400"),
+        ("protocols", "[scenes@1, photos-inception@1]", "photos-inception@1 scores 10000 samples"),
+        ("device", "gpu", "device: must be auto or cpu or cuda, not 'gpu'"),
+        ("gate", "1", "gate: must be true or false, not 1"),
+        ("pretrain", "{judge: many}", "pretrain: must be a map from conditioner or judge to whole numbers"),
+        ("pretrain", "{jugde: 5}", "pretrain: must be a map from conditioner or judge to whole numbers"),
+        ("pretrain", "{judge: 0}", "pretrain: must be at least 1"),
+    ],
+)
+def test_a_suite_s_wrong_field_is_one_clear_line_before_any_work(yaml_files, field, value, words):
+    text = ", ".join(f"{name}: {of}" for name, of in {**SUITE, field: value}.items())
+    yaml_files(suites=f"mine: {{{text}}}\n")
+    with pytest.raises(UserError, match=f"suites.yaml: mine: {words}") as error:
+        registry.suite("mine")
+    assert "\n" not in error.value.message
+
+
+def test_a_repeated_variant_or_seed_is_run_once_in_the_suite_s_order():
+    plan = Plan({"suite": "demo", "variants": "no_ms_io, no_attention,gigagan,no_ms_io", "seeds": "3,0-1,0,3"})
+    assert plan.variants == ["gigagan", "no_attention", "no_ms_io"]
+    assert plan.seeds == [3, 0, 1]
+    files = plan.of_runs("weights.safetensors")
+    assert len(files) == len(set(files)) == 9
+
+
+@pytest.mark.parametrize(
+    ("chosen", "full"),
+    [
+        ("", "gigagan"),
+        ("no_attention,gigagan", "gigagan"),
+        ("no_ms_io,no_attention", "no_ms_io"),
+        ("no_clip_loss,no_attention", "no_clip_loss"),
+    ],
+)
+def test_the_untrained_generator_is_the_full_model_s_if_that_is_there(chosen, full):
+    assert Plan({"suite": "demo", "variants": chosen}).first == f"runs/demo/{full}/seed0"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"seeds": "7-0"}, "seeds=7-0: no seeds from 7 to 0"),
+        ({"seeds": "0,7-0"}, "no seeds from 7 to 0"),
+        ({"seeds": ","}, "seeds=,: nothing between the commas"),
+        ({"variants": ","}, "variants=,: nothing between the commas"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(words, said):
+    with pytest.raises(UserError, match=said):
+        Plan({"suite": "demo", **words})
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"siute": "demo"}, r"config: no key 'siute' \(did you mean 'suite'"),
+        ({"suite": 5}, "config: suite=5: is int, not text"),
+        ({"suite": None}, "config: suite is empty"),
+        ({"seeds": 1.5}, "config: seeds=1.5: is float, not text"),
+        ({"shards": True}, "config: shards=True: is bool, not text"),
+    ],
+)
+def test_a_wrong_key_or_value_of_the_workflow_s_config_is_one_line(config, said):
+    with pytest.raises(UserError, match=said) as error:
+        registry.check(config)
+    assert "\n" not in error.value.message
+
+
+def test_an_empty_value_on_the_command_line_is_an_empty_text():
+    config = {"suite": "demo", "seeds": 3, "variants": None}
+    registry.check(config)
+    assert config == {"suite": "demo", "seeds": 3, "variants": ""}
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(UserError, match=r"unknown variant 'no_atention' \(did you mean 'no_attention'"):
+        ancestry("no_atention")
+    with pytest.raises(UserError, match=r"unknown suite 'demmo' \(did you mean 'demo'"):
+        suite("demmo")
+
+
+def test_a_mistyped_override_of_any_listed_variant_is_found_before_any_work(yaml_files):
+    yaml_files(
+        variants=f"gigagan: {entry()}\nb: {entry('gigagan', '[generator.kernel=1]')}\n",
+        suites="s: {about: x, variants: [gigagan, b], seeds: [0], overrides: [], protocols: [scenes@1], judge: j, "
+        "samples: 1000, reference: 4000}\n",
+    )
+    with pytest.raises(UserError, match=r"generator\.kernel.*did you mean 'generator\.kernels'"):
+        registry.suite("s")
+
+
+def test_photographs_need_a_folder_that_exists(tmp_path):
+    with pytest.raises(UserError, match="suite photos needs shards"):
+        Plan({"suite": "photos"})
+    with pytest.raises(UserError, match="no such folder"):
+        Plan({"suite": "photos", "shards": str(tmp_path / "nowhere")})
+    plan = Plan({"suite": "photos", "shards": str(tmp_path)})
+    assert f"data.path={tmp_path}" in plan.overrides
+    assert plan.pretrain_data == ["--data", "shards", "--path", str(tmp_path), "--resolution", "32"]
+
+
+def test_training_reruns_for_a_new_version_of_the_code_and_for_a_new_default(monkeypatch):
+    """Neither is in a recipe's overrides."""
+    wildcards = SimpleNamespace(variant="no_ms_io")
+    before = Plan({"suite": "smoke"}).identity(wildcards)
+    assert Plan({"suite": "smoke"}).identity(wildcards) == before
+    monkeypatch.setattr(configuration, "RECIPE_VERSION", configuration.RECIPE_VERSION + 1)
+    after = Plan({"suite": "smoke"}).identity(wildcards)
+    assert after != before
+    default = configuration.TrainConfig.__dataclass_fields__["beta2"].default
+    monkeypatch.setattr(
+        configuration.TrainConfig,
+        "__init__",
+        functools.partialmethod(configuration.TrainConfig.__init__, beta2=default / 2),
+    )
+    assert Plan({"suite": "smoke"}).identity(wildcards) != after
+
+
+def test_other_data_in_the_same_folder_are_noticed(tmp_path):
+    (tmp_path / "train-0.tar").write_bytes(b"x" * 100)
+    wildcards = SimpleNamespace(variant="gigagan")
+
+    def plan() -> Plan:
+        return Plan({"suite": "photos", "shards": str(tmp_path)})
+
+    before = plan()
+    assert before.fingerprint == plan().fingerprint != ""
+    (tmp_path / "train-0.tar").write_bytes(b"y" * 101)
+    assert plan().fingerprint != before.fingerprint
+    assert plan().identity(wildcards) != before.identity(wildcards)
+    assert Plan({"suite": "demo"}).fingerprint == ""
+
+
+def test_inception_is_looked_for_before_any_work(yaml_files, tmp_path):
+    text = ", ".join(
+        f"{k}: {v}"
+        for k, v in {**SUITE, "protocols": "[photos-inception@1]", "samples": 10000, "reference": 10000}.items()
+    )
+    yaml_files(suites=f"mine: {{{text}}}\n", variants=f"gigagan: {entry()}\n")
+    for weights in ("", str(tmp_path)):
+        with pytest.raises(
+            UserError, match=r"photos-inception@1 needs clean-fid's inception-2015-12-05\.pt: .*weights=FOLDER"
+        ):
+            Plan({"suite": "mine", "weights": weights})
+    (tmp_path / registry.INCEPTION_FILE).touch()
+    plan = Plan({"suite": "mine", "weights": str(tmp_path)})
+    assert plan.inception_option == ["--inception", str(tmp_path / registry.INCEPTION_FILE)]
+    assert Plan({"suite": "mine", "weights": str(tmp_path)}).inception == [str(tmp_path / registry.INCEPTION_FILE)]
+
+
+def test_the_workflow_knows_the_files_of_clips_that_are_shipped_and_of_those_it_trains(tmp_path):
+    weights = "open_clip_model.safetensors"
+    demo = Plan({"suite": "demo"})
+    assert demo.clips("conditioner") == [f"gigagan/weights/scenes-conditioner/{weights}"]
+    assert demo.clips("judge") == [f"evaluation/weights/scenes-judge/{weights}"]
+    photos = Plan({"suite": "photos", "shards": str(tmp_path)})
+    assert photos.clips("judge") == [f"runs/photos/clip/judge/{weights}"]
+
+
+def test_a_machine_that_only_submits_jobs_can_say_where_they_run():
+    assert Plan({"suite": "smoke"}).gpu == 0
+    plan = Plan({"suite": "demo", "device": "cuda"})
+    assert (plan.device, plan.gpu) == ("cuda", 1)
+
+
+def test_cost_counts_parameters_and_work(tiny, clips, clip_folder):
+    config = tiny(f"text.clip=local-dir:{clip_folder}")
+    size = sizes(config)
+    model = GigaGAN(config, clips, 0, CPU)
+    wanted = [sum(p.numel() for p in n.parameters()) / 1e6 for n in (model.generator, model.discriminator)]
+    assert [size.generator + size.generator_t, size.discriminator + size.discriminator_t] == pytest.approx(wanted)
+    t = sum(p.numel() for p in model.generator.text.layers.parameters()) / 1e6
+    assert size.generator_t == size.discriminator_t == pytest.approx(t)
+    g_flops, d_flops = forward_gflops(config)
+    off = ("attention.kinds=none", "discriminator.multi_scale=none")
+    less = forward_gflops(tiny(f"text.clip=local-dir:{clip_folder}", *off))
+    assert 0 < less[0] < g_flops
+    assert 0 < less[1] < d_flops
+
+
+def test_commands(capsys, monkeypatch):
+    for arguments, words in (
+        (["list"], ("no_ms_io", "demo_long", "discriminator.multi_scale=none")),
+        (["show", "demo", "no_attention"], ("differs from gigagan in", "attention.kinds: self+cross -> none")),
+        (["cost", "smoke"], ("gigagan", "cpu-hours", "GB of disk")),
+        (["cost", "photos"], ("2 CLIPs, first", "140 ", "0.08", "GB of disk")),
+    ):
+        monkeypatch.setattr("sys.argv", ["registry", *arguments])
+        registry.main()
+        out = capsys.readouterr().out
+        assert all(word in out for word in words), out

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gigagan.config import Config
 from gigagan.errors import UserError, nearest
 from gigagan.files import sha256
 
@@ -135,6 +136,21 @@ class Clip(nn.Module):
         """Images ``[B, 3, H, W]`` in [-1, 1] in the shared space, ``[B, embed_dim]`` of unit norm; differentiable."""
         return self.model.encode_image(self.preprocess(images), normalize=True)
 
+    def see(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The image tower's feature maps, one ``[B, C, h, w]`` after each block, and ``embed_image``, in one pass."""
+        out = self.model.visual.forward_intermediates(self.preprocess(images))
+        return out["image_intermediates"], F.normalize(out["image_features"], dim=-1)
+
+    @property
+    def map_widths(self) -> list[int]:
+        """Channels of every one of ``image_maps``."""
+        blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.scale.device)
+        return [x.shape[1] for x in self.image_maps(blank)]
+
+    def image_maps(self, images: Tensor) -> list[Tensor]:
+        """The image tower's feature maps, one ``[B, C, h, w]`` after each block; differentiable."""
+        return self.see(images)[0]
+
     def image_features(self, images: Tensor) -> Tensor:
         """What the image tower knows before its projection to the shared space, ``[B, feature_dim]``: a transformer's
         pooled and normalised output, a ResNet's last map averaged over its places, a timm model's pooled output."""
@@ -152,6 +168,38 @@ class Clip(nn.Module):
         if images.shape[2:] != size:
             images = F.interpolate(images, size, mode=self.interpolation, antialias=True)
         return images * self.scale + self.shift
+
+
+class Clips(NamedTuple):
+    """The frozen CLIPs of a run, where it has a use for them; they may be one, or three different ones."""
+
+    text: Clip | None  # conditions (Sec. 3.2)
+    guide: Clip | None  # the CLIP loss (Eq. 9), and the distance that stands in for LPIPS
+    vision: Clip | None  # the vision-aided discriminator (Sec. 3.5)
+
+    @classmethod
+    def load(cls, config: Config, device: torch.device) -> Clips:
+        """Those that a configuration names; each file is loaded once. Raises UserError as ``Clip.load``."""
+        held: dict[str, Clip] = {}
+        by_features = config.loss.perceptual == "clip" and config.loss.perceptual_weight > 0
+
+        def clip(name: str, wanted: bool) -> Clip | None:
+            if wanted and name not in held:
+                held[name] = Clip.load(name).to(device)
+            return held[name] if wanted else None
+
+        return cls(
+            clip(config.text.clip, config.condition.kind == "text"),
+            clip(config.loss.clip_model or config.text.clip, config.loss.clip_weight > 0 or by_features),
+            clip(config.vision.clip or config.text.clip, config.vision.weight > 0),
+        )
+
+    @property
+    def shas(self) -> dict[str, str]:
+        """Hashes of their files, the text's by the name "clip"; of the others only where they are different ones."""
+        text = {} if self.text is None else {"clip": self.text.sha}
+        others = {"guide": self.guide, "vision": self.vision}
+        return text | {name: c.sha for name, c in others.items() if c is not None and c is not self.text}
 
 
 def build(config: dict[str, Any]) -> nn.Module:

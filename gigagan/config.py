@@ -26,7 +26,7 @@ RECIPE_VERSION = 1
 class DataConfig:
     """What is learned from: captioned images at one resolution."""
 
-    name: str = "scenes"  # scenes, shards, folder or coco
+    name: str = "scenes"  # scenes, shards, folder, classes or coco
     path: str = ""  # the folder (nothing for scenes)
     annotations: str = ""  # coco: captions_*.json; empty = found beside the images
     resolution: int = 64  # px; a power of two, at least 8
@@ -118,6 +118,16 @@ class DiscriminatorConfig:
 
 
 @dataclass(frozen=True)
+class VisionConfig:
+    """Sec. 3.5: the vision-aided discriminator, on a frozen CLIP's image tower. The paper prints no figure of it."""
+
+    clip: str = "ViT-B-32-quickgelu:openai"  # what gigagan.clip.Clip.load takes; empty = text.clip
+    weight: float = 1.0  # of its loss; 0 = no such discriminator
+    layers: tuple[int, ...] = (4, 8, 12)  # the tower's blocks that are looked at, counted from 1
+    channels: int = 64  # of the fixed random projection of each block's features
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """Sec. 3.4 and 3.5, Eq. 6 to 9, Table A2."""
 
@@ -129,8 +139,12 @@ class LossConfig:
     matching_weight: float = 1.0
     generator_matching_weight: float = 0.0  # optional: G minimises softplus(D(G(c), c^)); the paper is ambiguous
     clip_weight: float = 0.2  # Eq. 9
+    clip_model: str = ""  # the CLIP of Eq. 9, which the paper does not name; empty = text.clip
     clip_captions: int = 0  # training captions to contrast with besides the batch's (c_n in Eq. 9), the same all along
     clip_temperature: float = 0.07  # Eq. 9 prints none
+    perceptual: Literal["lpips", "clip"] = "lpips"  # clip: a distance of the CLIP's own features, for want of LPIPS
+    perceptual_weight: float = 0.0  # upsampler: of that distance to the ground truth (Table A2's LPIPS strength)
+    lpips_backbone: str = ""  # file of torchvision's VGG-16 weights, which the LPIPS package does not ship
     r1_weight: float = 0.2048  # gamma; the penalty is gamma / 2 * |grad|^2
     r1_interval: int = 16  # steps between penalties, each weighted by the interval
 
@@ -142,6 +156,7 @@ class TrainConfig:
     kimg: float = 100.0  # thousands of real images shown in all
     batch: int = 512  # over all processes
     micro_batch: int = 0  # images a process holds at once; 0 = its whole share (gradients accumulate otherwise)
+    gradient_checkpointing: bool = False  # levels and layers are computed again in the backward pass, not kept
     lr_generator: float = 0.0025
     lr_discriminator: float = 0.0025
     beta1: float = 0.0
@@ -196,6 +211,9 @@ BOUNDS = {
     "discriminator.predictor_depth": "[1, inf)",
     "discriminator.entries": "[0, inf)",
     "discriminator.minibatch_std": "[0, inf)",
+    "vision.weight": "[0, inf)",
+    "vision.layers": "[1, inf)",
+    "vision.channels": "[1, inf)",
     "loss.scale_ratio": "[0, inf)",
     "loss.early_exit_weight": "[0, inf)",
     "loss.early_exit_matching_weight": "[0, inf)",
@@ -204,6 +222,7 @@ BOUNDS = {
     "loss.clip_weight": "[0, inf)",
     "loss.clip_captions": "[0, inf)",
     "loss.clip_temperature": "(0, inf)",
+    "loss.perceptual_weight": "[0, inf)",
     "loss.r1_weight": "[0, inf)",
     "loss.r1_interval": "[1, inf)",
     "train.kimg": "[0.001, inf)",
@@ -246,6 +265,7 @@ class Config:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     upsampler: UpsamplerConfig = field(default_factory=UpsamplerConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    vision: VisionConfig = field(default_factory=VisionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -427,11 +447,25 @@ YOUNGER = {
     "discriminator.predictor": "modulated",
     "discriminator.entries": 0,
     "discriminator.minibatch_std": 0,
+    "vision.weight": 0.0,
+    "loss.perceptual": "lpips",
+    "loss.perceptual_weight": 0.0,
 }
 
 # These do not change what is learned from an image, so they are no part of a recipe: a longer budget only continues,
-# a path only says where the same data lie, and loader processes and micro-batches only share out the work.
-NOT_IN_RECIPE = ("train.kimg", "train.micro_batch", "data.path", "data.annotations", "data.workers", "text.clip")
+# a path only says where the same data lie; loader processes, micro-batches and checkpointing only share out the work.
+NOT_IN_RECIPE = (
+    "train.kimg",
+    "train.micro_batch",
+    "train.gradient_checkpointing",
+    "data.path",
+    "data.annotations",
+    "data.workers",
+    "text.clip",
+    "vision.clip",
+    "loss.clip_model",
+    "loss.lpips_backbone",
+)
 
 
 def recipe_sha(config: Config, contents: dict[str, str]) -> str:

@@ -15,32 +15,48 @@ import torch
 
 from gigagan.archive import read_prompts, write_images
 from gigagan.errors import UserError, command
-from gigagan.options import DEVICE_HELP, device, natural, positive, threads
+from gigagan.files import check_writable
+from gigagan.latents import Truncation
+from gigagan.options import DEVICE_HELP, device, natural, positive, real, threads
 from gigagan.progress import Progress
-from gigagan.sampling import Sampler, load
+from gigagan.sampling import GeneratorSampler, check_prompts, load
 from gigagan.train import write_grid
 
 
-def draw(sampler: Sampler, captions: list[str], seeds: list[int], batch: int) -> np.ndarray:
+def draw(
+    sampler: GeneratorSampler,
+    captions: list[str],
+    seeds: list[int],
+    batch: int,
+    truncation: Truncation | None = None,
+) -> np.ndarray:
     """uint8 [N, R, R, 3], with progress."""
     images = np.empty((len(captions), sampler.resolution, sampler.resolution, 3), np.uint8)
     progress = Progress(len(captions))
     for start in range(0, len(captions), batch):
         rows = slice(start, start + batch)
-        images[rows] = sampler(captions[rows], seeds[rows])
+        images[rows] = sampler(captions[rows], seeds[rows], truncation)
         progress.update(min(start + batch, len(captions)))
     return images
+
+
+def add_truncation(parser: argparse.ArgumentParser) -> None:
+    """The options --truncation and --global-truncation (Appendix C.1)."""
+    psi = {"type": real(), "default": 1.0, "metavar": "PSI"}
+    parser.add_argument("--truncation", help="styles towards their prompt's mean: 0 = all the way, 1 = not", **psi)
+    parser.add_argument("--global-truncation", help="then towards the mean of the training captions", **psi)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gigagan.sample", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="a run's folder")
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--prompts", type=Path, help="an image archive; its captions are drawn, with their index as seed")
-    what.add_argument("--caption", help="one caption, drawn --n times")
+    what.add_argument("--caption", help="one caption, or a class's name or number, drawn --n times")
     parser.add_argument("--n", type=positive, default=16)
     parser.add_argument("--seed", type=natural, default=0, help="the first picture's seed")
     parser.add_argument("--snapshot", type=natural, metavar="IMAGES", help="weights after so many; 0 = untrained")
+    add_truncation(parser)
     parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--threads", type=threads, default=1)
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
@@ -48,12 +64,21 @@ def main() -> None:
     args = parser.parse_args()
     if args.out.suffix not in (".zip", ".png"):
         raise UserError(f"--out {args.out}: must end in .zip (an archive with its captions) or .png (a grid)")
+    truncation = Truncation(args.truncation, args.global_truncation)
+    if args.caption is not None:
+        check_prompts(args.caption)
+    check_writable(args.out.parent)
     torch.set_num_threads(args.threads)
 
     sampler = load(args.run, args.device, args.snapshot)
-    captions = [prompt["caption"] for prompt in read_prompts(args.prompts)] if args.prompts else [args.caption] * args.n
+    if args.prompts:
+        captions = [prompt["caption"] for prompt in read_prompts(args.prompts)]
+    elif args.caption is None and sampler.encode.kind != "none":
+        raise UserError("say what to draw: --caption TEXT, or --prompts with an image archive")
+    else:
+        captions = [args.caption or ""] * args.n
     seeds = list(range(args.seed, args.seed + len(captions)))
-    images = draw(sampler, captions, seeds, args.batch)
+    images = draw(sampler, captions, seeds, args.batch, truncation)
     if args.out.suffix == ".zip":
         write_images(args.out, images, captions, seeds)
     else:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gigagan import latents
-from gigagan.clip import Clip
-from gigagan.config import from_dict
-from gigagan.errors import UserError
-from gigagan.networks.generator import Generator
-from gigagan.networks.text import TextFeatures
+from gigagan.clip import LOCAL_DIR, Clip
+from gigagan.config import YOUNGER, Config, from_dict
+from gigagan.errors import UserError, nearest
+from gigagan.latents import Truncation
+from gigagan.networks.condition import ClassEmbedding, Condition, Labels, Unconditional
+from gigagan.networks.generator import Generator, Style
+from gigagan.networks.text import Text, TextFeatures
+from gigagan.networks.upsampler import Upsampler, generator_of
 from gigagan.pixels import to_uint8
 from gigagan.training.checkpoint import load_into, load_tensors
+
+LONGEST = 1000  # characters of a prompt: far more than any CLIP reads, so what is longer is a mistake
+WEIGHTS, STYLE_MEAN = "weights.safetensors", "style_mean.safetensors"
 
 
 class Sampler(Protocol):
@@ -26,9 +34,9 @@ class Sampler(Protocol):
     resolution: int
     device: torch.device
 
-    def encode(self, captions: list[str]) -> TextFeatures: ...
+    def encode(self, captions: list[str]) -> Condition: ...
 
-    def generate(self, text: TextFeatures, seeds: list[int]) -> Tensor:
+    def generate(self, condition: Condition, seeds: list[int]) -> Tensor:
         """[B, 3, R, R] in [-1, 1], on the device"""
         ...
 
@@ -37,26 +45,138 @@ class Sampler(Protocol):
         ...
 
 
-class GeneratorSampler:
-    """A generator with its text encoder."""
+def check_prompts(prompts: object) -> list[str]:
+    """One prompt or several, as a person gave them, as a list.
 
-    def __init__(self, generator: Generator, clip: Clip, device: torch.device) -> None:
+    Raises UserError for none, and for one that is no string, is blank, or has more than ``LONGEST`` characters.
+    """
+    given = [prompts] if isinstance(prompts, str) or not isinstance(prompts, Sequence) else list(prompts)
+    if not given:
+        raise UserError("no prompts were given")
+    for i, prompt in enumerate(given):
+        which = f"prompt {i + 1} of {len(given)}" if len(given) > 1 else "prompt"
+        if not isinstance(prompt, str):
+            raise UserError(f"{which}: {prompt!r:.60} is a {type(prompt).__name__}: a prompt is a string")
+        if not prompt.strip():
+            raise UserError(f"{which}: is empty: say what is to be seen")
+        if len(prompt) > LONGEST:
+            raise UserError(f"{which}: has {len(prompt):,} characters: at most {LONGEST:,} ({prompt[:30]!r} ...)")
+    return given
+
+
+class Conditioning:
+    """What pictures are asked for by, as a network takes it: captions, classes (a name or number each), or nothing.
+
+    Attributes:
+        kind: ``text``, ``class`` or ``none``, as the network's own ``config.condition.kind``.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        clip: Clip | None,
+        device: torch.device,
+        classes: Sequence[str] = (),
+        *,
+        warn: bool = False,
+    ) -> None:
+        self.kind = {ClassEmbedding: "class", Unconditional: "none"}.get(type(encoder), "text")
+        self.clip = clip.to(device) if clip else None
+        self.device = device
+        self.n_classes = len(encoder.table) if isinstance(encoder, ClassEmbedding) else 0
+        self.classes = {name: i for i, name in enumerate(classes)}
+        self.warn = warn
+
+    @torch.inference_mode()
+    def __call__(self, captions: list[str]) -> Condition:
+        """Raises UserError for a class that there is not. A caption that is too long is cut (and, with ``warn``, the
+        first one named on standard error)."""
+        if self.kind != "text":
+            labels = [self.label(caption) if self.n_classes else 0 for caption in captions]
+            return Labels(torch.tensor(labels, dtype=torch.int64, device=self.device))
+        assert self.clip is not None
+        cut = self.clip.n_cut
+        tokens = self.clip.tokenize(captions).to(self.device)
+        if self.clip.n_cut > cut and self.warn:
+            self.warn = False
+            n = self.clip.context_length
+            print(f"warning: captions longer than the {n} tokens that this run's CLIP reads are cut", file=sys.stderr)
+        return TextFeatures(*self.clip.text_features(tokens))
+
+    def label(self, name: str) -> int:
+        """The number of a class. Raises UserError, with the range or the nearest name, where there is none."""
+        if name in self.classes:
+            return self.classes[name]
+        last = self.n_classes - 1
+        try:
+            index = int(name)
+        except ValueError:
+            known = nearest(name, self.classes) if self.classes else f" (they are numbered 0 to {last})"
+            raise UserError(f"class {name!r:.60}: this run has no such class{known}") from None
+        if not 0 <= index <= last:
+            raise UserError(f"class {index}: out of range: this run's classes are numbered 0 to {last}")
+        return index
+
+
+class GeneratorSampler:
+    """A generator with what tells it which picture to draw."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        clip: Clip | None,
+        device: torch.device,
+        classes: Sequence[str] = (),
+        style_mean: Tensor | None = None,
+        *,
+        warn: bool = False,
+    ) -> None:
         self.generator = generator.to(device).eval().requires_grad_(False)
-        self.clip = clip.to(device)
+        self.encode = Conditioning(generator.text, clip, device, classes, warn=warn)
+        self.style_mean = style_mean  # [w_dim], over the training captions
         self.resolution = generator.resolution
         self.device = device
 
-    @torch.inference_mode()
-    def encode(self, captions: list[str]) -> TextFeatures:
-        return TextFeatures(*self.clip.text_features(self.clip.tokenize(captions).to(self.device)))
+    @property
+    def resolutions(self) -> list[int]:
+        """The generator's levels in px, from the coarsest up."""
+        return [level.resolution for level in self.generator.levels]
 
     @torch.inference_mode()
-    def generate(self, text: TextFeatures, seeds: list[int]) -> Tensor:
+    def text(self, captions: list[str]) -> Text:
+        return self.generator.text(self.encode(captions))
+
+    def draw(self, seeds: list[int]) -> tuple[Tensor, Tensor]:
+        """z [B, z_dim] and noise [B, noise_dim], on the device"""
         z, noise = latents.draw(seeds, self.generator.z_dim, self.generator.noise_dim)
-        return self.generator(z.to(self.device), text, noise.to(self.device))[0]
+        return z.to(self.device), noise.to(self.device)
 
-    def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
-        return to_uint8(self.generate(self.encode(captions), seeds))
+    @torch.inference_mode()
+    def style(self, z: Tensor, text: Text, truncation: Truncation | None = None) -> Style:
+        """z [B, z_dim] and the text of as many prompts. Raises UserError as ``latents.truncate``."""
+        style = Style(self.generator.mapping(z, text.total), text)
+        return latents.truncate(self.generator, style, truncation, self.style_mean)
+
+    @torch.inference_mode()
+    def synthesise(self, styles: list[Style] | Style, noise: Tensor, batch: int = 64) -> np.ndarray:
+        """One style a level, or one for all, and noise [B, noise_dim] -> uint8 [B, R, R, 3]"""
+        levels = [styles] * len(self.generator.levels) if isinstance(styles, Style) else styles
+        pictures = []
+        for start in range(0, len(noise), batch):
+            rows = list(range(start, min(start + batch, len(noise))))
+            part = [latents.pick(style, rows) for style in levels]
+            pictures.append(to_uint8(self.generator.synthesise(part, noise[rows])[0]))
+        return np.concatenate(pictures)
+
+    @torch.inference_mode()
+    def generate(self, condition: Condition, seeds: list[int], truncation: Truncation | None = None) -> Tensor:
+        """[B, 3, R, R] in [-1, 1], on the device. Raises UserError as ``latents.truncate``."""
+        z, noise = self.draw(seeds)
+        style = self.style(z, self.generator.text(condition), truncation)
+        return self.generator.synthesise([style] * len(self.generator.levels), noise)[0]
+
+    def __call__(self, captions: list[str], seeds: list[int], truncation: Truncation | None = None) -> np.ndarray:
+        return to_uint8(self.generate(self.encode(captions), seeds, truncation))
 
 
 def read_about(run: Path) -> dict[str, Any]:
@@ -64,35 +184,86 @@ def read_about(run: Path) -> dict[str, Any]:
     path = run / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        return {**about, "config": from_dict(about["config"])}
+        values = {section: dict(fields) for section, fields in about["config"].items()}
+        for younger, value in YOUNGER.items():  # than this run, which was trained as if it had this value
+            section, name = younger.split(".")
+            values.setdefault(section, {}).setdefault(name, value)
+        return {**about, "config": from_dict(values)}
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{run}: no run folder (it has no config.json)") from None
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path}: not a run's config ({e!r})") from None
 
 
-def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None) -> GeneratorSampler:
-    """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained).
+def load_clip(run: Path, about: dict[str, Any]) -> Clip | None:
+    """The CLIP that a run was trained with; None where it reads no captions.
+
+    A folder that is not there is looked for beside the package, too, so that a run can be loaded from anywhere.
+    Raises UserError as ``Clip.load``, or where it is another one.
+    """
+    config: Config = about["config"]
+    if config.condition.kind != "text":
+        return None
+    name = config.text.clip
+    folder = Path(name.removeprefix(LOCAL_DIR))
+    beside = Path(__file__).resolve().parent.parent / folder
+    if name.startswith(LOCAL_DIR) and not folder.is_dir() and beside.is_dir():
+        name = f"{LOCAL_DIR}{beside}"
+    clip = Clip.load(name)
+    if about.get("clip_sha") != clip.sha:
+        raise UserError(f"{run}: trained with another CLIP than {config.text.clip} is now: bring that one back")
+    return clip
+
+
+def load_network(
+    run: Path, snapshot: int | None = None, clip: Clip | None = None
+) -> tuple[dict[str, Any], Generator | Upsampler]:
+    """What a run says of itself, and its averaged network, on the CPU; or its snapshot after so many images.
+
+    ``clip``: the run's own, where the caller has loaded it already.
 
     Raises UserError for a folder without a config, without weights, with weights of another config, or where the CLIP
     that its config names is not the one it was trained with.
     """
-    run = Path(run)
     about = read_about(run)
-    config = about["config"]
-    clip = Clip.load(config.text.clip)
-    if about.get("clip_sha") != clip.sha:
-        raise UserError(f"{run}: trained with another CLIP than {config.text.clip} is now: bring that one back")
-    weights = run / "weights.safetensors"
+    clip = clip or load_clip(run, about)
+    weights = run / WEIGHTS
     if snapshot is not None:
         weights = run / "snapshots" / f"{snapshot:012d}.safetensors"
         if not weights.is_file():
             kept = ", ".join(str(int(path.stem)) for path in sorted(weights.parent.glob("[0-9]*.safetensors")))
             raise UserError(f"{run}: no snapshot after {snapshot} images (there are: {kept or 'none'})")
     elif not weights.is_file():
-        raise UserError(f"{run}: no weights.safetensors there; train this run to its end first")
+        raise UserError(f"{run}: no {WEIGHTS} there; train this run to its end first")
     with torch.device("meta"):
-        generator = Generator(config, clip.text_width)
-    generator.to_empty(device="cpu")
-    load_into(generator, load_tensors(weights, "train this run again")[0], weights)
-    return GeneratorSampler(generator, clip, torch.device(device))
+        network = generator_of(about["config"], clip.text_width if clip else 0)
+    network.to_empty(device="cpu")
+    load_into(network, load_tensors(weights, "train this run again")[0], weights)
+    return about, network
+
+
+def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None) -> GeneratorSampler:
+    """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained).
+
+    Raises UserError as ``load_network``, and for the run of an upsampler.
+    """
+    run = Path(run)
+    about = read_about(run)
+    if about["config"].upsampler.input:
+        raise UserError(f"{run}: is an upsampler's run: python -m gigagan.upsample enlarges pictures with it")
+    clip = load_clip(run, about)
+    about, network = load_network(run, snapshot, clip)
+    # A snapshot's styles have another mean than those of the weights that training ended with.
+    mean = _style_mean(run / STYLE_MEAN, about["config"].generator.w_dim) if snapshot is None else None
+    return GeneratorSampler(network, clip, torch.device(device), about.get("classes", ()), mean, warn=True)
+
+
+def _style_mean(path: Path, w_dim: int) -> Tensor | None:
+    """The mean style [w_dim] that training left, if it did. Raises UserError for a file that does not hold one."""
+    if not path.is_file():
+        return None
+    mean = load_tensors(path, "train this run again")[0].get("w")
+    if mean is None or mean.shape != (w_dim,):
+        found = "nothing" if mean is None else tuple(mean.shape)
+        raise UserError(f"{path}: made with another config: w (wanted {(w_dim,)}, found {found})")
+    return mean

@@ -20,23 +20,29 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from gigagan import provenance
-from gigagan.clip import Clip
+from gigagan.clip import Clip, Clips
 from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
 from gigagan.data import open_dataset
-from gigagan.data.item import Dataset
+from gigagan.data.item import Dataset, Item
 from gigagan.errors import UserError, command
 from gigagan.files import write_json, written_whole
+from gigagan.latents import global_mean
+from gigagan.networks.generator import Generator
+from gigagan.networks.upsampler import Upsampler
 from gigagan.options import DEVICE_HELP, above_0, from_0, natural, positive
-from gigagan.sampling import GeneratorSampler
+from gigagan.pixels import shrink, to_tensor, to_uint8
+from gigagan.sampling import STYLE_MEAN, GeneratorSampler
 from gigagan.training import distributed
-from gigagan.training.batches import Batches
+from gigagan.training.batches import Batches, class_names
 from gigagan.training.checkpoint import Checkpoints, save_tensors
 from gigagan.training.ema import EMA
 from gigagan.training.phases import GigaGAN
 from gigagan.training.trainer import Rhythm, Trainer
 
+MEAN_OVER = 1024  # training captions that the mean style is taken over
 GRID = 8  # pictures along each side of the sample grid
 
 
@@ -67,7 +73,8 @@ def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> N
 
 
 # What a run writes that must not be taken for another's; its config goes last, as it says whose the rest is.
-LEFT = ("run.json", "train.jsonl", "grid.png", "weights.safetensors", "checkpoints", "snapshots", "config.json")
+LEFT = ("run.json", "train.jsonl", "grid.png", "weights.safetensors", STYLE_MEAN, "checkpoints", "snapshots",
+        "config.json")  # fmt: skip
 
 
 @contextmanager
@@ -88,11 +95,11 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
+def claim(folder: Path, about: dict[str, Any], replace: bool, most: int) -> dict[str, Any]:
     """What the folder's config.json has to say of this run: ``about``, its provenance over all sittings.
 
     Raises UserError where the folder holds a run of another recipe or seed; with ``replace`` that one is moved into a
-    hidden folder beside it instead.
+    hidden folder beside it instead, and so is one that has seen ``most`` images or more, which is no part of this run.
     """
     path = folder / "config.json"
     if not path.exists():
@@ -105,7 +112,8 @@ def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
         dirty = bool(first["git_dirty"] or now["git_dirty"] or not same)
     except (ValueError, KeyError, TypeError) as e:
         raise UserError(f"{path}: not a run's config ({e!r}); delete the folder to start anew") from None
-    if not changed:
+    seen = max((int(file.stem) for file in (folder / "checkpoints").glob("[0-9]*.safetensors")), default=0)
+    if not changed and not (replace and seen >= most):
         # What began on another commit or machine, or with changes in the tree, no single command makes again.
         return {**about, "provenance": {**first, "git_dirty": dirty}}
     if not replace:
@@ -125,6 +133,26 @@ def claim(folder: Path, about: dict[str, Any], replace: bool) -> dict[str, Any]:
     return about
 
 
+def sampled(
+    network: Generator | Upsampler, clip: Clip | None, classes: list[str], device: torch.device, items: list[Item]
+) -> np.ndarray:
+    """Pictures for held-out captions, each with its index as seed: uint8 [N, R, R, 3]."""
+    captions, seeds = [item.caption for item in items], list(range(len(items)))
+    if isinstance(network, Generator):
+        return GeneratorSampler(network, clip, device, classes)(captions, seeds)
+    from gigagan.upsample import Upsampling
+
+    small = shrink(to_tensor(torch.from_numpy(np.stack([item.image for item in items])), device), network.input)
+    return Upsampling(network, clip, device, classes)(to_uint8(small), captions, seeds)
+
+
+def style_mean(network: Generator | Upsampler, batches: Batches, seed: int) -> Tensor:
+    """The global mean of w [w_dim], over training captions, for truncation (Appendix C.1)."""
+    captions = [batches.order[k][1] for k in range(min(MEAN_OVER, len(batches.dataset)))]
+    parts = (captions[k : k + 256] for k in range(0, len(captions), 256))
+    return global_mean(network, (batches.conditions(part) for part in parts), seed)
+
+
 def train(config: Config, args: argparse.Namespace, device: torch.device, leaving: ExitStack) -> None:
     """Train a run to its end; ``leaving`` holds what is to be let go of afterwards."""
     torch.set_num_threads(config.train.threads)
@@ -134,37 +162,39 @@ def train(config: Config, args: argparse.Namespace, device: torch.device, leavin
         raise UserError(f"train.batch={config.train.batch}: not a multiple of the {distributed.world()} processes")
     dataset = open_dataset(config.data, "train")
     held_out = open_dataset(config.data, "test")
-    clip = Clip.load(config.text.clip).to(device)
-    recipe = recipe_sha(config, {"clip": clip.sha, "data": dataset.fingerprint()})
+    clips = Clips.load(config, device)
+    classes = class_names(dataset, config)
+    named = {"classes": ",".join(classes)} if classes else {}
+    model = GigaGAN(config, clips, args.seed, device)
+    contents = {**clips.shas, **named, **model.shas, "data": dataset.fingerprint()}
+    recipe = recipe_sha(config, contents)
     about = {
         "recipe_sha": recipe,
         "seed": args.seed,
-        "clip_sha": clip.sha,
+        "clip_sha": clips.text.sha if clips.text else "",
+        "trained_by": sorted({clip.sha for clip in clips if clip}),
+        "classes": classes,
         "config": to_dict(config),
         "provenance": provenance.collect(str(device), config.train.threads),
     }
-    model = GigaGAN(config, clip, args.seed, device)
     ema = EMA(model.generator, config.train)
     phases = model.phases()
     if leader:
         print(f"recipe {recipe}  seed {args.seed}  {dataset.describe()}", flush=True)
         leaving.enter_context(alone(args.out))
-        about = claim(args.out, about, args.replace)
+        about = claim(args.out, about, args.replace, round(config.train.kimg * 1000) + config.train.batch)
     distributed.wait()  # nobody may look for checkpoints before another recipe's are set aside
 
     checkpoints = Checkpoints(
         args.out / "checkpoints",
         {**model.networks, "ema": ema.network},
-        {
-            f"{name}_optimizer": next(p.optimizer for p in phases if p.network is n)
-            for name, n in model.networks.items()
-        },
+        {f"{phase.name}_optimizer": phase.optimizer for phase in phases if phase.name in model.networks},
         f"{recipe} seed {args.seed}",
     )
 
     def picture(path: Path) -> None:
-        captions = [held_out[i].caption for i in range(min(GRID * GRID, len(held_out)))]
-        write_grid(path, GeneratorSampler(ema.network, clip, device)(captions, list(range(len(captions)))), GRID)
+        items = [held_out[i] for i in range(min(GRID * GRID, len(held_out)))]
+        write_grid(path, sampled(ema.network, clips.text, classes, device, items), GRID)
 
     rhythm = Rhythm(
         tick=math.ceil(args.tick * 1000),
@@ -172,7 +202,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device, leavin
         snapshots=args.snapshots,
         picture=math.ceil(args.picture * 1000),
     )
-    batches = Batches(dataset, clip, config, args.seed, device)
+    batches = Batches(dataset, clips, config, args.seed, device)
     trainer = Trainer(phases, batches, ema, checkpoints, config.train, args.out, rhythm, picture, args.tensorboard)
     if leader:
         write_json(args.out / "config.json", about)
@@ -180,6 +210,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device, leavin
     if leader:
         header = {"images": trainer.images, "recipe": recipe}
         save_tensors(args.out / "weights.safetensors", ema.network.state_dict(), header)
+        save_tensors(args.out / STYLE_MEAN, {"w": style_mean(ema.network, batches, args.seed)}, header)
         started = about["provenance"]
         write_json(args.out / "run.json", summary(model, trainer, recipe, seconds, started, dataset))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from gigagan.clip import Clip
+    from gigagan.clip import Clip, Clips
     from gigagan.config import Config
 
 # Read by torch when it is imported: other numbers of threads give other bits, and tests run beside other work.
@@ -40,6 +40,9 @@ TINY = [
     "discriminator.attention_resolutions=8",
     "discriminator.attention_depth=1",
     "discriminator.predictor_depth=2",
+    "vision.clip=",
+    "vision.layers=1,2",
+    "vision.channels=4",
     "train.batch=4",
 ]
 
@@ -82,3 +85,11 @@ def clip(clip_folder: Path) -> Clip:
     from gigagan.clip import Clip
 
     return Clip.load(str(clip_folder))
+
+
+@pytest.fixture(scope="session")
+def clips(clip: Clip) -> Clips:
+    """The same CLIP in every place."""
+    from gigagan.clip import Clips
+
+    return Clips(clip, clip, clip)

@@ -153,7 +153,7 @@ def test_a_number_beyond_its_bounds_is_refused_in_one_line(path):
 
 
 @pytest.mark.parametrize("path", NUMBERS)
-def test_a_model_can_be_made_at_the_least_value_of_every_number(path, tiny, clip):
+def test_a_model_can_be_made_at_the_least_value_of_every_number(path, tiny, clip, clips):
     import torch
 
     from gigagan.networks.text import TextFeatures
@@ -168,7 +168,7 @@ def test_a_model_can_be_made_at_the_least_value_of_every_number(path, tiny, clip
     low = BOUNDS[path][1:].partition(",")[0]
     value = least.get(path, "0.001" if BOUNDS[path][0] == "(" else low)
     config = tiny(f"{path}={value}")
-    model = GigaGAN(config, clip, 0, torch.device("cpu"))
+    model = GigaGAN(config, clips, 0, torch.device("cpu"))
     assert model.phases()
     text = TextFeatures(torch.zeros(2, 3, clip.text_width), torch.tensor([2, 2]))
     g = model.generator
@@ -209,7 +209,8 @@ def test_per_level_entries_repeat_from_the_last_one():
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_the_recipe_covers_everything_but_budget_paths_and_how_work_is_shared_out(section, name):
     same = recipe_sha(changed(section, name), {}) == recipe_sha(base(section), {})
-    beside = {"train.kimg", "train.micro_batch", "data.path", "data.annotations", "data.workers", "text.clip"}
+    beside = {"train.kimg", "train.micro_batch", "train.gradient_checkpointing", "data.path", "data.annotations"}
+    beside |= {"data.workers", "text.clip", "vision.clip", "loss.clip_model", "loss.lpips_backbone"}
     assert same == (f"{section}.{name}" in beside)
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from made_run import CLASSES, NOTHING, make_run
 
-from gigagan.clip import Clip
-from gigagan.config import to_dict
+from gigagan import sample, sampling
+from gigagan.archive import read_images, write_images
+from gigagan.config import YOUNGER
 from gigagan.errors import UserError
-from gigagan.networks.generator import Generator
-from gigagan.networks.parameters import initialise
+from gigagan.latents import Truncation
+from gigagan.networks.upsampler import Upsampler
 from gigagan.pixels import to_uint8
-from gigagan.sampling import load
+from gigagan.sampling import check_prompts, load, load_network
 from gigagan.train import write_grid
 from gigagan.training.checkpoint import save_tensors
 
@@ -25,18 +28,7 @@ CAPTIONS = ["a red circle on white", "a small blue square on black", "a big gree
 @pytest.fixture
 def run(tiny, clip_folder, tmp_path) -> Path:
     """The folder of a run, with random weights, and others as its snapshot at 0 images."""
-    config = tiny(f"text.clip=local-dir:{clip_folder}")
-    folder = tmp_path / "run"
-    generator = Generator(config, 16)
-    for seed, name in enumerate(("weights.safetensors", f"snapshots/{0:012d}.safetensors")):
-        initialise(generator, seed, "generator")
-        with torch.no_grad():
-            for noise in (p for n, p in generator.named_parameters() if n.endswith("noise_strength")):
-                noise.fill_(0.5)
-        save_tensors(folder / name, generator.state_dict(), {})
-    sha = Clip.load(config.text.clip).sha
-    (folder / "config.json").write_text(json.dumps({"clip_sha": sha, "config": to_dict(config)}))
-    return folder
+    return make_run(tmp_path / "run", tiny(f"text.clip=local-dir:{clip_folder}"))
 
 
 def test_another_clip_than_the_one_it_was_trained_with_is_refused(run):
@@ -115,6 +107,194 @@ def test_weights_that_are_no_weights(run):
     (run / "weights.safetensors").write_bytes(b"\x80\x04never read")
     with pytest.raises(UserError, match="holds a pickle"):
         load(run)
+
+
+def test_a_run_that_is_older_than_a_setting_was_trained_as_if_it_were_off(run):
+    about = json.loads((run / "config.json").read_text())
+    for path in YOUNGER:
+        section, name = path.split(".")
+        del about["config"][section][name]
+    (run / "config.json").write_text(json.dumps(about))
+    config = sampling.read_about(run)["config"]
+    for path, value in YOUNGER.items():
+        section, name = path.split(".")
+        assert getattr(getattr(config, section), name) == value
+    load(run)
+
+
+def test_a_clip_that_a_run_names_by_a_relative_path_is_found_from_anywhere(tiny, tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "run", tiny("text.clip=local-dir:gigagan/weights/scenes-conditioner"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load(folder).resolution == 16
+
+
+# ---------------------------------------------------------------------------------------------------------- prompts
+
+
+def test_prompts_are_one_or_several_strings():
+    assert check_prompts("a dog") == ["a dog"]
+    assert check_prompts(("a dog", "x" * 1000)) == ["a dog", "x" * 1000]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ([], "no prompts were given"),
+        ("", "prompt: is empty: say what is to be seen"),
+        (["a dog", " \n\t"], "prompt 2 of 2: is empty"),
+        ("x" * 10_000, "prompt: has 10,000 characters: at most 1,000 ('xxx"),
+        (3, "prompt: 3 is a int: a prompt is a string"),
+        (None, "prompt: None is a NoneType"),
+        (["a dog", b"a cat"], "prompt 2 of 2: b'a cat' is a bytes"),
+        ({"a": 1}, "prompt: {'a': 1} is a dict"),
+    ],
+)
+def test_prompts_that_are_none_are_named(prompts, said):
+    with pytest.raises(UserError) as error:
+        check_prompts(prompts)
+    assert error.value.message.startswith(said)
+    assert len(error.value.message) < 200
+
+
+def test_a_caption_that_is_cut_is_said_once(run, capsys):
+    sampler = load(run)
+    for _ in range(2):
+        sampler.encode([" ".join(["circle"] * 40), "a dog"])
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: captions longer than the 24 tokens that this run's CLIP reads are cut"]
+
+
+# ---------------------------------------------------------------------------------------------- classes, and nothing
+
+
+def test_classes_are_asked_for_by_name_or_number(tiny, tmp_path):
+    sampler = load(make_run(tmp_path / "run", tiny(*CLASSES), ["cat", "dog", "12"]))
+    assert sampler.encode.kind == "class"
+    assert sampler.encode(["dog", "2", "0", "12"]).index.tolist() == [1, 2, 0, 2]
+    images = sampler(["cat", "0", "dog"], [5, 5, 5])
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+    for name, said in (("3", "class 3: out of range: this run's classes are numbered 0 to 2"),
+                       ("-1", "class -1: out of range"), ("dig", "did you mean 'dog'")):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            sampler.encode([name])
+    nameless = load(make_run(tmp_path / "nameless", tiny(*CLASSES)))
+    with pytest.raises(UserError, match=r"class 'cat': this run has no such class \(they are numbered 0 to 2\)"):
+        nameless.encode(["cat"])
+
+
+def test_a_run_without_conditions_draws_whatever_it_is_asked_for(tiny, tmp_path):
+    sampler = load(make_run(tmp_path / "run", tiny(*NOTHING)))
+    assert sampler.encode.kind == "none"
+    images = sampler(["", "a dog", "a dog"], [1, 1, 2])
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[1], images[2])
+
+
+def test_an_upsamplers_run_is_another_commands(tiny, clip_folder, tmp_path):
+    config = tiny("upsampler.input=8", "upsampler.lowest=4", f"text.clip=local-dir:{clip_folder}")
+    folder = make_run(tmp_path / "up", config)
+    with pytest.raises(UserError, match=r"is an upsampler's run: python -m gigagan\.upsample"):
+        load(folder)
+    assert isinstance(load_network(folder)[1], Upsampler)
+
+
+# -------------------------------------------------------------------------------------------------------- truncation
+
+
+def test_truncation_has_its_limits_in_the_pictures(run):
+    sampler = load(run)
+    captions, seeds = [*CAPTIONS[:2]] * 2, [1, 2, 3, 4]
+    plain = sampler(captions, seeds)
+    assert np.array_equal(sampler(captions, seeds, Truncation(1, 1)), plain)
+    condition = sampler.encode(captions)
+    text, z = sampler.generator.text(condition), sampler.draw(seeds)[0]
+    prompt = sampler.style(z, text, Truncation(0)).w
+    assert torch.equal(prompt[0], prompt[2])
+    assert not torch.equal(prompt[0], prompt[1])
+    assert torch.equal(sampler.style(z, text, Truncation(0, 0)).w, sampler.style_mean.expand(4, -1))
+    halfway = sampler.generate(condition, seeds, Truncation(0.5, 0.5))
+    assert np.array_equal(to_uint8(halfway), sampler(captions, seeds, Truncation(0.5, 0.5)))
+    assert not np.array_equal(to_uint8(halfway), plain)
+
+
+def test_the_mean_style_is_that_of_the_final_weights_alone(run):
+    assert load(run, snapshot=0).style_mean is None
+    with pytest.raises(UserError, match="global truncation: there is no style_mean"):
+        load(run, snapshot=0)(CAPTIONS[:1], [0], Truncation(1, 0.5))
+    save_tensors(run / "style_mean.safetensors", {"w": torch.zeros(3)}, {})
+    with pytest.raises(UserError, match=r"made with another config: w \(wanted \(16,\), found \(3,\)\)"):
+        load(run)
+    (run / "style_mean.safetensors").unlink()
+    assert load(run).style_mean is None
+
+
+def test_pictures_of_many_batches_are_those_of_one(run):
+    sampler = load(run)
+    style = sampler.style(sampler.draw([0, 1, 2])[0], sampler.text(CAPTIONS))
+    noise = sampler.draw([0, 1, 2])[1]
+    together, apart = sampler.synthesise(style, noise), sampler.synthesise([style] * 3, noise, batch=2)
+    assert np.abs(together.astype(int) - apart).max() <= 1
+    assert np.array_equal(together, sampler(CAPTIONS, [0, 1, 2]))
+
+
+# ----------------------------------------------------------------------------------------------------------- command
+
+
+def command(monkeypatch, *words) -> None:
+    monkeypatch.setattr("sys.argv", ["sample", *map(str, words)])
+    sample.main()
+
+
+def test_the_command_draws_what_the_sampler_does(run, tmp_path, monkeypatch):
+    out = tmp_path / "out" / "samples.zip"
+    how = ("--truncation", "0.5", "--global-truncation", "0.5")
+    command(monkeypatch, "--run", run, "--caption", CAPTIONS[0], "--n", 3, "--seed", 7, *how, "--out", out)
+    images, captions = read_images(out)
+    assert captions == [CAPTIONS[0]] * 3
+    assert np.array_equal(images, load(run)(captions, [7, 8, 9], Truncation(0.5, 0.5)))
+    again = tmp_path / "again.zip"
+    write_images(tmp_path / "prompts.zip", images, ["a cat", "x" * 2000, "a dog"], [0, 1, 2])
+    command(monkeypatch, "--run", run, "--prompts", tmp_path / "prompts.zip", "--out", again)  # data may be longer
+    assert len(read_images(again)[0]) == 3
+
+
+def test_the_command_needs_no_caption_where_nothing_reads_one(tiny, run, tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "none", tiny(*NOTHING))
+    command(monkeypatch, "--run", folder, "--n", 4, "--out", tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").is_file()
+    with pytest.raises(UserError, match="say what to draw: --caption TEXT, or --prompts"):
+        command(monkeypatch, "--run", run, "--out", tmp_path / "other.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--caption", ""], "prompt: is empty"),
+        (["--caption", "x" * 10_000], "prompt: has 10,000 characters"),
+        (["--caption", "a", "--truncation", "1.5"], "truncation 1.5: must be a number from 0"),
+        (["--caption", "a", "--global-truncation", "-1"], "global truncation -1.0: must be"),
+    ],
+)
+def test_the_command_refuses_before_it_loads_anything(tmp_path, monkeypatch, words, said):
+    out = tmp_path / "new" / "grid.png"
+    with pytest.raises(UserError) as error:
+        command(monkeypatch, "--run", tmp_path / "nowhere", "--out", out, *words)
+    assert error.value.message.startswith(said)
+    assert not out.parent.exists()
+
+
+def test_nothing_is_left_where_the_command_fails(run, tmp_path, monkeypatch):
+    shutil.rmtree(run / "snapshots")
+    (run / "style_mean.safetensors").unlink()
+    out = tmp_path / "new" / "grid.png"
+    with pytest.raises(UserError, match="global truncation"):
+        command(monkeypatch, "--run", run, "--caption", "a", "--global-truncation", "0.5", "--out", out)
+    assert not out.parent.exists()
+
+
+# -------------------------------------------------------------------------------------------------------------- grid
 
 
 @pytest.mark.parametrize(("n", "columns", "side"), [(6, 3, (3, 2)), (5, 3, (3, 2)), (2, 8, (2, 1))])

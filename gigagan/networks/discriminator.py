@@ -13,7 +13,7 @@ from gigagan.errors import UserError
 from gigagan.networks.attention import PixelAttention
 from gigagan.networks.condition import Condition, encoder
 from gigagan.networks.conv import AdaptiveConv, Conv, downsample
-from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, leaky_relu
+from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, Recomputing, leaky_relu
 
 # Predictions of one image set: (i, j) -> logits [B, h, w], for late entry at level i and exit after layer j > i.
 Predictions = dict[tuple[int, int], Tensor]
@@ -135,7 +135,13 @@ class ProjectionPredictor(nn.Module):
         return logits + (features * direction.to(features.dtype)[:, :, None, None]).sum(1)
 
 
-class Discriminator(nn.Module):
+def predictor(n: int, width: int, kind: str, depth: int) -> Predictor | ProjectionPredictor:
+    """What reads logits out of features of ``n`` channels, for a condition of ``width`` (0 = none)."""
+    modulated = kind == "modulated" and width > 0
+    return Predictor(n, width, depth) if modulated else ProjectionPredictor(n, width)
+
+
+class Discriminator(Recomputing):
     """phi, shared by all levels, with a fromRGB for each late entry and a predictor for each early exit.
 
     Level i enters at its own resolution and is read out after every layer j > i. Levels are independent passes: what
@@ -158,14 +164,12 @@ class Discriminator(nn.Module):
             }
         )
         self.text = encoder(config, text_width)
-        width = self.text.width
-
-        def predictor(n: int) -> Predictor | ProjectionPredictor:
-            if d.predictor == "projection" or not width:
-                return ProjectionPredictor(n, width)
-            return Predictor(n, width, d.predictor_depth)
-
-        self.predictors = nn.ModuleDict({str(j): predictor(self.layers[j - 1].n_out) for j in self.exits})
+        self.predictors = nn.ModuleDict(
+            {
+                str(j): predictor(self.layers[j - 1].n_out, self.text.width, d.predictor, d.predictor_depth)
+                for j in self.exits
+            }
+        )
 
     @property
     def entries(self) -> range:
@@ -189,18 +193,18 @@ class Discriminator(nn.Module):
                 image = pyramid[i].contiguous(memory_format=torch.channels_last)
                 entry = leaky_relu(self.from_rgb[str(i)](image))
                 features = entry if features is None else torch.cat([features, entry])
-            features = layer(features)
+            features = self.part(layer, features)
             if i + 1 in self.exits:
                 exits[i + 1] = features
         return exits
 
-    def predict(self, exits: dict[int, Tensor], captions: Condition) -> Predictions:
-        """Every D_ij for the images and the captions they are paired with: one a picture, or, where there are k times
-        as many pictures, the same ones for each group of them (the real and the generated pictures, say)."""
-        t_global = self.text(captions).total
+    def predict(self, exits: dict[int, Tensor], t_global: Tensor) -> Predictions:
+        """Every D_ij for the images and the captions they are paired with, t_D [B, width]: one a picture, or, where
+        there are k times as many pictures, the same ones for each group of them (real and generated ones, say)."""
         predictions = {}
         for j, features in exits.items():
-            logits = self.predictors[str(j)](features, t_global.repeat(len(features) // len(t_global), 1))
+            condition = t_global.repeat(len(features) // len(t_global), 1)
+            logits = self.part(self.predictors[str(j)], features, condition)
             levels = min(j, len(self.entries))
             predictions |= {(i, j): part for i, part in enumerate(logits.float().chunk(levels))}
         return predictions
@@ -208,7 +212,7 @@ class Discriminator(nn.Module):
     def forward(self, pyramid: list[Tensor], captions: list[Condition]) -> list[Predictions]:
         """The images paired with each of several lists of captions; phi runs once for all of them."""
         exits = self.trunk(pyramid)
-        return [self.predict(exits, part) for part in captions]
+        return [self.predict(exits, self.text(part).total) for part in captions]
 
 
 def image_pyramid(images: Tensor, n_levels: int) -> list[Tensor]:

@@ -12,7 +12,7 @@ from gigagan.config import Config, GeneratorConfig, channels, per_level
 from gigagan.networks.attention import PixelAttention
 from gigagan.networks.condition import Condition, encoder
 from gigagan.networks.conv import AdaptiveConv, Conv, upsample
-from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, constant, leaky_relu, normal
+from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, Recomputing, constant, leaky_relu, normal
 from gigagan.networks.text import Text
 
 
@@ -128,7 +128,7 @@ class Level(nn.Module):
         return x, sum(early, start=self.to_rgb(x, style))
 
 
-class Synthesis(nn.Module):
+class Synthesis(Recomputing):
     """What every generator has, whatever it begins with: conditioning, mapping, levels, pyramid of images."""
 
     def __init__(self, config: Config, text_width: int, resolutions: list[int]) -> None:
@@ -168,7 +168,7 @@ class Synthesis(nn.Module):
             x = upsample(x) if images else x
             if level.resolution in skips:
                 x = x + skips[level.resolution]
-            x, rgb = level(x, *style, part)
+            x, rgb = self.part(level, x, *style, part)
             images.insert(0, upsample(images[0]) + rgb if images else rgb)
         return images
 

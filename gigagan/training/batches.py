@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gigagan import latents
-from gigagan.clip import Clip
+from gigagan.clip import Clips
 from gigagan.config import Config
 from gigagan.data.item import Dataset
 from gigagan.data.skipped import Found
+from gigagan.errors import UserError
+from gigagan.networks.condition import Condition, Labels
 from gigagan.networks.parameters import derive
 from gigagan.networks.text import TextFeatures
 from gigagan.pixels import to_tensor
@@ -81,8 +83,8 @@ class Batch:
     """One process's share (b pictures) of a global batch of N."""
 
     images: Tensor  # [b, 3, R, R] in [-1, 1]
-    text: TextFeatures  # of the captions c
-    other: TextFeatures  # of other captions c^, drawn from the global batch
+    text: Condition  # of the captions c: their features, or the classes that they name
+    other: Condition  # of other captions c^, drawn from the global batch
     has_other: Tensor  # [b], 0 where the global batch holds no caption of another meaning
     positives: Tensor  # [b, N + n] bool: which captions mean what c means, of the global batch and ``Batches.further``
     seeds: list[int]  # one a picture; phases derive their latents from them
@@ -118,17 +120,39 @@ def other_captions(meanings: list[str], seed: int) -> tuple[np.ndarray, np.ndarr
     return index, found
 
 
+def class_names(dataset: Dataset, config: Config) -> list[str]:
+    """The classes that a run is conditioned on, in the order of their indices; none where it is not.
+
+    Raises UserError where the data set has no classes, or not as many as ``condition.classes`` says.
+    """
+    if config.condition.kind != "class":
+        return []
+    names = dataset.classes()
+    if len(names) != config.condition.classes:
+        held = f"has {len(names)}" if names else "names none"
+        raise UserError(
+            f"condition.classes={config.condition.classes}: data set {dataset.name} {held}: set it so, or take "
+            "data.name=classes, a folder of one folder a class"
+        )
+    return names
+
+
 class Batches:
     """The endless sequence of batches of one process, from any number of images seen."""
 
-    def __init__(self, dataset: Dataset, clip: Clip, config: Config, seed: int, device: torch.device) -> None:
-        self.dataset, self.clip, self.seed, self.device = dataset, clip, seed, device
+    def __init__(self, dataset: Dataset, clips: Clips, config: Config, seed: int, device: torch.device) -> None:
+        """Raises UserError where classes are asked for and the data set has others, or none."""
+        self.dataset, self.clips, self.seed, self.device = dataset, clips, seed, device
+        self.condition = config.condition
+        self.classes = {name: i for i, name in enumerate(class_names(dataset, config))}
+        self.guided = config.loss.clip_weight > 0
         self.batch = config.train.batch
         self.order = TrainingOrder(dataset, seed, config.data.flip)
         self.workers = config.data.workers
+        self._cut = 0  # by this process
         self.captions_cut = 0
         """How many captions, of all that were trained on, were too long for the CLIP."""
-        self.further = self._further(config.loss.clip_captions)
+        self.further = self._further(config.loss.clip_captions if self.guided else 0)
         """Meanings and CLIP embeddings [n, E] of the training captions that every batch is contrasted with."""
 
     def start(self, images_seen: int) -> Iterator[tuple[Batch, Tensor]]:
@@ -142,9 +166,9 @@ class Batches:
             pin_memory=self.device.type == "cuda",
         )
         for images, captions, skipped in loader:
-            cut = self.clip.n_cut
+            cut = self._cut
             assembled = self._assemble(images, captions, images_seen)
-            for found, count in distributed.gather_objects([(skipped, self.clip.n_cut - cut)]):
+            for found, count in distributed.gather_objects([(skipped, self._cut - cut)]):
                 self.dataset.skipped.learn(found)
                 self.captions_cut += count
             yield assembled
@@ -156,15 +180,31 @@ class Batches:
         if not captions:
             return [], torch.empty(0, 0, device=self.device)
         texts = list(captions.values())
-        parts = [self.clip.tokenize(texts[i : i + 256]).to(self.device) for i in range(0, len(texts), 256)]
-        return list(captions), torch.cat([self.clip.embed_text(tokens) for tokens in parts])
+        return list(captions), torch.cat([self._embed(texts[i : i + 256]) for i in range(0, len(texts), 256)])
+
+    def _embed(self, captions: list[str]) -> Tensor:
+        """What the CLIP loss compares pictures with: [B, E]; nothing where there is no such loss."""
+        if not self.guided:
+            return torch.empty(len(captions), 0, device=self.device)
+        guide = self.clips.guide
+        return guide.embed_text(guide.tokenize(captions).to(self.device))
+
+    def conditions(self, captions: list[str]) -> Condition:
+        """What the networks are told of some captions."""
+        if self.condition.kind == "text":
+            clip = self.clips.text
+            cut = clip.n_cut
+            tokens = clip.tokenize(captions).to(self.device)
+            self._cut += clip.n_cut - cut
+            return TextFeatures(*clip.text_features(tokens))
+        index = [self.classes[caption] if self.classes else 0 for caption in captions]
+        return Labels(torch.tensor(index, device=self.device))
 
     @torch.no_grad()
     def _assemble(self, images: Tensor, captions: list[str], images_seen: int) -> tuple[Batch, Tensor]:
-        tokens = self.clip.tokenize(captions).to(self.device)
-        text = TextFeatures(*self.clip.text_features(tokens))
-        everyone = TextFeatures(*(distributed.gather_tensor(part) for part in text))
-        embeddings = distributed.gather_tensor(self.clip.embed_text(tokens))
+        text = self.conditions(captions)
+        everyone = type(text)(*(distributed.gather_tensor(part) for part in text))
+        embeddings = distributed.gather_tensor(self._embed(captions))
         meanings = distributed.gather_objects([self.dataset.meaning(caption) for caption in captions])
 
         b = len(captions)

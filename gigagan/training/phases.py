@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gigagan.clip import Clip
+from gigagan.clip import Clips
 from gigagan.config import Config
+from gigagan.errors import UserError
 from gigagan.networks.attention import twice_differentiable
-from gigagan.networks.discriminator import Discriminator, image_pyramid
-from gigagan.networks.generator import Generator
+from gigagan.networks.condition import Condition
+from gigagan.networks.discriminator import Discriminator, Predictions, image_pyramid
 from gigagan.networks.parameters import initialise
+from gigagan.networks.upsampler import Upsampler, generator_of
+from gigagan.networks.vision_aided import VisionAided
+from gigagan.perceptual import ClipDistance, Lpips, Perceptual
+from gigagan.pixels import shrink
 from gigagan.training import losses
 from gigagan.training.batches import Batch
 
@@ -53,93 +60,167 @@ def optimizer(network: nn.Module, config: Config, lr: float) -> torch.optim.Adam
     )
 
 
-class GigaGAN:
-    """Generator and discriminator with the losses that tie them to each other."""
+def _perceptual(config: Config, clips: Clips, device: torch.device) -> Perceptual | None:
+    """The distance to the truth that an upsampler is trained with. Raises UserError where its file is missing."""
+    loss = config.loss
+    if not loss.perceptual_weight:
+        return None
+    if not config.upsampler.input:
+        raise UserError(
+            "loss.perceptual_weight: only an upsampler has a ground truth to be near to: set upsampler.input"
+        )
+    if loss.perceptual == "clip":
+        return ClipDistance(clips.guide)
+    if not loss.lpips_backbone:
+        raise UserError(
+            "loss.perceptual=lpips: say where VGG-16's weights are (loss.lpips_backbone=FILE), or take clip"
+        )
+    return Lpips(Path(loss.lpips_backbone)).to(device)
 
-    def __init__(self, config: Config, clip: Clip, seed: int, device: torch.device) -> None:
-        self.config, self.clip, self.device = config, clip, device
-        self.generator = Generator(config, clip.text_width)
-        self.discriminator = Discriminator(config, clip.text_width)
+
+class Judgement(NamedTuple):
+    """What the discriminators say of pictures paired with captions."""
+
+    pyramid: Predictions
+    vision: Predictions  # none where there is no vision-aided discriminator
+
+    def rows(self, rows: slice) -> Judgement:
+        """Of some of the pictures."""
+        return Judgement(*({key: logits[rows] for key, logits in part.items()} for part in self))
+
+
+class GigaGAN:
+    """Generator (or upsampler) and discriminators with the losses that tie them to each other."""
+
+    def __init__(self, config: Config, clips: Clips, seed: int, device: torch.device) -> None:
+        self.config, self.clips, self.device = config, clips, device
+        width = clips.text.text_width if clips.text else 0
+        self.generator = generator_of(config, width)
+        self.discriminator = d = Discriminator(config, width)
+        self.vision: VisionAided | None = None
+        if clips.vision and config.vision.weight:
+            self.vision = VisionAided(
+                config.vision, clips.vision.map_widths, d.text.width, config.discriminator.predictor
+            )
         for scope, network in self.networks.items():
             initialise(network, seed, scope)
-            network.to(device)
-        d = self.discriminator
+            if device.type != "cpu":
+                network.to(device)
+        self.generator.recompute = d.recompute = config.train.gradient_checkpointing
+        self.critics = nn.ModuleDict({name: n for name, n in self.networks.items() if name != "generator"})
+        self.perceptual = _perceptual(config, clips, device)
         levels = (d.entries, d.exits, d.n_levels)
         self.gan_weights = losses.prediction_weights(config.loss, *levels, config.loss.early_exit_weight)
         self.match_weights = losses.prediction_weights(config.loss, *levels, config.loss.early_exit_matching_weight)
+        self.vision_weights = {(0, k): config.vision.weight / len(config.vision.layers) for k in config.vision.layers}
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator, "discriminator": self.discriminator}
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        return networks | ({} if self.vision is None else {"vision_aided": self.vision})
+
+    @property
+    def shas(self) -> dict[str, str]:
+        """Hashes of the files of networks that train it, besides its CLIPs'."""
+        return {"perceptual": self.perceptual.sha} if self.perceptual and self.config.loss.perceptual == "lpips" else {}
 
     def phases(self) -> list[Phase]:
         train = self.config.train
-        g, d = self.generator, self.discriminator
-        g_optimizer = optimizer(g, self.config, train.lr_generator)
-        d_optimizer = optimizer(d, self.config, train.lr_discriminator)
+        g_optimizer = optimizer(self.generator, self.config, train.lr_generator)
+        d_optimizer = optimizer(self.critics, self.config, train.lr_discriminator)
         phases = [
-            Phase("discriminator", d, d_optimizer, self.discriminator_loss),
-            Phase("generator", g, g_optimizer, self.generator_loss),
+            Phase("discriminator", self.critics, d_optimizer, self.discriminator_loss),
+            Phase("generator", self.generator, g_optimizer, self.generator_loss),
         ]
         if self.config.loss.r1_weight > 0:
-            phases.insert(1, Phase("r1", d, d_optimizer, self.r1_loss, self.config.loss.r1_interval))
+            phases.insert(1, Phase("r1", self.critics, d_optimizer, self.r1_loss, self.config.loss.r1_interval))
         return phases
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.dtype == "bf16")
 
     def _generate(self, batch: Batch, phase: str) -> list[Tensor]:
-        z, noise = batch.latents(phase, self.generator.z_dim, self.generator.noise_dim)
-        return [level.float() for level in self.generator(z, batch.text, noise)]
+        g = self.generator
+        z, noise = batch.latents(phase, g.z_dim, g.noise_dim)
+        start = [shrink(batch.images, g.input)] if isinstance(g, Upsampler) else []
+        return [level.float() for level in g(z, batch.text, noise, *start)]
+
+    def _judge(self, pyramid: list[Tensor], captions: list[Condition], maps: list[Tensor]) -> list[Judgement]:
+        """The pictures paired with each of several lists of captions; the vision-aided discriminator, which has no
+        matching loss, hears the first of them alone."""
+        d = self.discriminator
+        with self._autocast():
+            exits = d.trunk(pyramid)
+            conditions = [d.text(part).total for part in captions]
+            predictions = [d.predict(exits, condition) for condition in conditions]
+        vision = [{} for _ in captions]
+        if self.vision is not None:
+            vision[0] = self.vision(maps, conditions[0].float())
+        return [Judgement(*pair) for pair in zip(predictions, vision, strict=True)]
+
+    def _see(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """What the vision-aided discriminator looks at, and the CLIP loss's embedding where the same CLIP makes it."""
+        if self.vision is None:
+            return [], None
+        maps, embedding = self.clips.vision.see(images)
+        return maps, embedding if self.clips.guide is self.clips.vision else None
 
     def discriminator_loss(self, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
-        """V_GAN and V_match for D; phi sees the real and the generated pictures in one pass."""
+        """V_GAN, V_match and L_Vision for D; phi sees the real and the generated pictures in one pass."""
         loss, d = self.config.loss, self.discriminator
         b = len(batch.images)
-        with self._autocast():
-            with torch.no_grad():
+        with torch.no_grad():
+            with self._autocast():
                 fake = self._generate(batch, "discriminator")
-            real = image_pyramid(batch.images, d.n_levels)
-            captions = [batch.text] if loss.matching == "none" else [batch.text, batch.other]
-            pairs = d([torch.cat(level) for level in zip(real, fake, strict=True)], captions)
-        real_pairs = [{key: logits[:b] for key, logits in pair.items()} for pair in pairs]
-        fake_pairs = [{key: logits[b:] for key, logits in pair.items()} for pair in pairs]
+            real = image_pyramid(batch.images, len(d.entries))
+            both = [torch.cat(level) for level in zip(real, fake, strict=False)]
+            maps, _ = self._see(both[0])
+        captions = [batch.text] if loss.matching == "none" else [batch.text, batch.other]
+        pairs = self._judge(both, captions, maps)
+        real_pairs = [pair.rows(slice(0, b)) for pair in pairs]
+        fake_pairs = [pair.rows(slice(b, None)) for pair in pairs]
 
-        terms = {"gan": losses.discriminator_gan(real_pairs[0], fake_pairs[0], self.gan_weights)}
+        terms = {"gan": losses.discriminator_gan(real_pairs[0].pyramid, fake_pairs[0].pyramid, self.gan_weights)}
         for name, mismatched in (("real", real_pairs), ("fake", fake_pairs)):
             if name in loss.matching:
-                match = losses.matching_aware(mismatched[1], self.match_weights, batch.has_other)
+                match = losses.matching_aware(mismatched[1].pyramid, self.match_weights, batch.has_other)
                 terms[f"matching_{name}"] = loss.matching_weight * match
+        if self.vision is not None:
+            terms["vision"] = losses.discriminator_gan(real_pairs[0].vision, fake_pairs[0].vision, self.vision_weights)
         return terms
 
     def r1_loss(self, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
         """Lazy R1 on real pictures, weighted by its interval so that its mean strength is gamma.
 
         Deviation: the penalised quantity is the weighted sum of all predictions, with respect to all levels' inputs;
-        the paper does not say which of them R1 applies to.
+        the paper does not say which of them R1 applies to. The vision-aided discriminator is not penalised.
         """
         loss, d = self.config.loss, self.discriminator
-        pyramid = [level.detach().requires_grad_() for level in image_pyramid(batch.images, d.n_levels)]
-        inputs = [pyramid[i] for i in d.entries]
+        inputs = [level.detach().requires_grad_() for level in image_pyramid(batch.images, len(d.entries))]
         with twice_differentiable():
-            (real,) = d(pyramid, [batch.text])
+            (real,) = d(inputs, [batch.text])
             overall = sum(weight * real[key].flatten(1).mean(1) for key, weight in self.gan_weights.items())
             return {"penalty": loss.r1_interval * losses.r1_penalty(overall, inputs, loss.r1_weight)}
 
     def generator_loss(self, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
-        """V_GAN for G, L_CLIP, and the optional matching term."""
+        """V_GAN and L_Vision for G, L_CLIP, the upsampler's distance to the truth, and the optional matching term."""
         loss = self.config.loss
         matching_weight = 0.0 if loss.matching == "none" else loss.generator_matching_weight
         with self._autocast():
             fake = self._generate(batch, "generator")
-            captions = [batch.text, batch.other] if matching_weight else [batch.text]
-            pairs = self.discriminator(fake, captions)
-        terms = {"gan": losses.generator_gan(pairs[0], self.gan_weights)}
+        maps, seen = self._see(fake[0])
+        captions = [batch.text, batch.other] if matching_weight else [batch.text]
+        pairs = self._judge(fake, captions, maps)
+        terms = {"gan": losses.generator_gan(pairs[0].pyramid, self.gan_weights)}
         if matching_weight:
-            match = losses.matching_aware(pairs[1], self.match_weights, batch.has_other)
+            match = losses.matching_aware(pairs[1].pyramid, self.match_weights, batch.has_other)
             terms["matching"] = matching_weight * match
+        if self.vision is not None:
+            terms["vision"] = losses.generator_gan(pairs[0].vision, self.vision_weights)
         if loss.clip_weight:
-            images = self.clip.embed_image(fake[0])
+            images = self.clips.guide.embed_image(fake[0]) if seen is None else seen
             contrast = losses.clip_contrastive(images, embeddings, batch.positives, loss.clip_temperature)
             terms["clip"] = loss.clip_weight * contrast
+        if self.perceptual is not None:
+            terms["perceptual"] = loss.perceptual_weight * self.perceptual.distance(fake[0], batch.images).mean()
         return terms

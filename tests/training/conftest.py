@@ -9,7 +9,7 @@ import pytest
 from first_step import CPU, disturbed_model, make_trainer
 from torch import Tensor
 
-from gigagan.clip import Clip
+from gigagan.clip import Clips
 from gigagan.config import Config
 from gigagan.data import open_dataset
 from gigagan.training.batches import Batch, Batches
@@ -18,13 +18,13 @@ from gigagan.training.trainer import Trainer
 
 
 @pytest.fixture
-def first_batch(clip: Clip) -> Callable[[Config], tuple[Batch, Tensor]]:
-    return lambda config: next(Batches(open_dataset(config.data, "train"), clip, config, 0, CPU).start(0))
+def first_batch(clips: Clips) -> Callable[[Config], tuple[Batch, Tensor]]:
+    return lambda config: next(Batches(open_dataset(config.data, "train"), clips, config, 0, CPU).start(0))
 
 
 @pytest.fixture
-def gigagan(clip: Clip) -> Callable[[Config], GigaGAN]:
-    return lambda config: disturbed_model(config, clip)
+def gigagan(clips: Clips) -> Callable[[Config], GigaGAN]:
+    return lambda config: disturbed_model(config, clips)
 
 
 @pytest.fixture

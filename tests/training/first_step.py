@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gigagan.clip import Clip
+from gigagan.clip import Clip, Clips
 from gigagan.config import Config, parse_overrides
 from gigagan.data import open_dataset
 from gigagan.training import distributed
@@ -22,9 +22,9 @@ from gigagan.training.trainer import Rhythm, Trainer
 CPU = torch.device("cpu")
 
 
-def disturbed_model(config: Config, clip: Clip) -> GigaGAN:
+def disturbed_model(config: Config, clips: Clips) -> GigaGAN:
     """First weights, disturbed a little, so that nothing is switched off by a zero."""
-    model = GigaGAN(config, clip, 0, CPU)
+    model = GigaGAN(config, clips, 0, CPU)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for network in model.networks.values():
@@ -36,7 +36,7 @@ def disturbed_model(config: Config, clip: Clip) -> GigaGAN:
 def make_trainer(config: Config, model: GigaGAN, folder: Path) -> Trainer:
     return Trainer(
         model.phases(),
-        Batches(open_dataset(config.data, "train"), model.clip, config, 0, CPU),
+        Batches(open_dataset(config.data, "train"), model.clips, config, 0, CPU),
         EMA(model.generator, config.train),
         Checkpoints(folder / "checkpoints", model.networks, {}, "recipe"),
         config.train,
@@ -46,9 +46,9 @@ def make_trainer(config: Config, model: GigaGAN, folder: Path) -> Trainer:
     )
 
 
-def gradients(config: Config, clip: Clip, folder: Path) -> dict[str, dict[str, Tensor]]:
+def gradients(config: Config, clips: Clips, folder: Path) -> dict[str, dict[str, Tensor]]:
     """Phase -> parameter -> gradient, averaged over micro-batches and processes."""
-    trainer = make_trainer(config, disturbed_model(config, clip), folder)
+    trainer = make_trainer(config, disturbed_model(config, clips), folder)
     batch, embeddings = next(trainer.batches.start(0))
     found = {}
     for phase in trainer.phases:
@@ -64,9 +64,10 @@ def main() -> None:
     torch.set_num_threads(1)
     distributed.start("cpu")
     clip = Clip.load(clip_folder)
+    clips = Clips(clip, clip, clip)
     for micro_batch in (0, 1):
         config = parse_overrides([*overrides, f"train.micro_batch={micro_batch}"])
-        for phase, found in gradients(config, clip, Path(folder)).items():
+        for phase, found in gradients(config, clips, Path(folder)).items():
             name = f"{phase}-{micro_batch}-{distributed.rank()}.safetensors"
             save_file({key: value.contiguous() for key, value in found.items()}, Path(folder, name))
     distributed.stop()

@@ -98,8 +98,8 @@ def test_a_batch_of_one_meaning_has_no_other_captions():
 
 
 @pytest.fixture
-def batches(clip, tiny):
-    return lambda *overrides, seed=0: Batches(Numbered(), clip, tiny(*overrides), seed, CPU)
+def batches(clips, tiny):
+    return lambda *overrides, seed=0: Batches(Numbered(), clips, tiny(*overrides), seed, CPU)
 
 
 def test_a_batch_holds_pictures_captions_and_other_captions(batches, clip):

@@ -34,8 +34,8 @@ def two_processes(tmp_path_factory, tiny_overrides, clip_folder) -> Path:
 
 
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory, tiny, clip) -> dict[str, dict[str, Tensor]]:
-    return gradients(tiny(*OPTIONS), clip, tmp_path_factory.mktemp("one"))
+def one_process(tmp_path_factory, tiny, clips) -> dict[str, dict[str, Tensor]]:
+    return gradients(tiny(*OPTIONS), clips, tmp_path_factory.mktemp("one"))
 
 
 @pytest.mark.parametrize("micro_batch", [0, 1], ids=["whole", "accumulated"])
@@ -51,9 +51,9 @@ def test_gradients_are_those_of_one_process(two_processes, one_process, phase, m
         torch.testing.assert_close(first[name], gradient, rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_the_gradients_would_differ_if_captions_stayed_at_home(tiny, clip, tmp_path, one_process):
+def test_the_gradients_would_differ_if_captions_stayed_at_home(tiny, clips, tmp_path, one_process):
     """What the test above can see: with its own three captions alone, a process computes something else."""
-    alone = gradients(tiny(*OPTIONS, "train.batch=3"), clip, tmp_path)
+    alone = gradients(tiny(*OPTIONS, "train.batch=3"), clips, tmp_path)
     for phase in ("discriminator", "generator"):
         largest = max(float(gradient.abs().max()) for gradient in one_process[phase].values())
         difference = max(float((alone[phase][name] - g).abs().max()) for name, g in one_process[phase].items())

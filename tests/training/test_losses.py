@@ -185,8 +185,17 @@ def mean_softplus(model, pyramid: list[Tensor], text, weights, sign: int) -> flo
     return sum(weights[key] * nn.functional.softplus(sign * logits).mean() for key, logits in predictions.items())
 
 
+def vision_softplus(model, images: Tensor, text, sign: int) -> float:
+    """The same of the vision-aided discriminator, head by head, whose weights share ``vision.weight`` evenly."""
+    condition = model.discriminator.text(text).total
+    maps, _ = model.clips.vision.see(images)
+    heads = model.vision.heads
+    each = [nn.functional.softplus(sign * head(maps[int(k) - 1], condition)).mean() for k, head in heads.items()]
+    return model.config.vision.weight * sum(each) / len(each)
+
+
 def test_discriminator_terms(tiny, gigagan, first_batch):
-    config = tiny("loss.matching_weight=0.5")
+    config = tiny("loss.matching_weight=0.5", "vision.weight=0.3")
     model = gigagan(config)
     batch, embeddings = first_batch(config)
     assert batch.has_other.all()
@@ -200,13 +209,15 @@ def test_discriminator_terms(tiny, gigagan, first_batch):
             + mean_softplus(model, fake, batch.text, model.gan_weights, +1),
             "matching_real": 0.5 * mean_softplus(model, real, batch.other, model.match_weights, +1),
             "matching_fake": 0.5 * mean_softplus(model, fake, batch.other, model.match_weights, +1),
+            "vision": vision_softplus(model, real[0], batch.text, -1) + vision_softplus(model, fake[0], batch.text, +1),
         }
     assert terms.keys() == wanted.keys()
     for name, value in wanted.items():
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-4), name
     sum(terms.values()).backward()
     assert all(p.grad is None for p in model.generator.parameters())  # generated pictures are detached
-    assert all(p.grad is not None for p in model.discriminator.parameters())
+    assert all(p.grad is not None for p in model.critics.parameters())
+    assert all(p.grad is None for p in model.clips.vision.parameters())  # frozen
 
 
 def test_matching_on_real_pictures_alone(tiny, gigagan, first_batch):
@@ -214,12 +225,12 @@ def test_matching_on_real_pictures_alone(tiny, gigagan, first_batch):
     both, real = (tiny(f"loss.matching={which}") for which in ("real+fake", "real"))
     wanted = gigagan(both).discriminator_loss(*first_batch(both))
     found = gigagan(real).discriminator_loss(*first_batch(real))
-    assert found.keys() == {"gan", "matching_real"}
+    assert found.keys() == {"gan", "matching_real", "vision"}
     assert all(torch.equal(found[name], wanted[name]) for name in found)
 
 
 def test_generator_terms(tiny, gigagan, first_batch, clip):
-    config = tiny("loss.generator_matching_weight=0.5", "loss.clip_weight=0.25")
+    config = tiny("loss.generator_matching_weight=0.5", "loss.clip_weight=0.25", "vision.weight=0.3")
     model = gigagan(config)
     batch, embeddings = first_batch(config)
     terms = model.generator_loss(batch, embeddings)
@@ -231,6 +242,7 @@ def test_generator_terms(tiny, gigagan, first_batch, clip):
         "gan": mean_softplus(model, fake, batch.text, model.gan_weights, -1),
         # G *minimises* softplus(D(G(c), c^)): its pictures are not to pass for another caption.
         "matching": 0.5 * mean_softplus(model, fake, batch.other, model.match_weights, +1),
+        "vision": vision_softplus(model, fake[0], batch.text, -1),
         "clip": -0.25 * right.log().mean(),
     }
     assert terms.keys() == wanted.keys()
@@ -238,15 +250,15 @@ def test_generator_terms(tiny, gigagan, first_batch, clip):
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-4), name
 
 
-def test_without_matching_the_generator_has_no_matching_term_either(tiny, gigagan, first_batch, monkeypatch):
+def test_without_matching_the_generator_has_no_matching_term_either(tiny, gigagan, first_batch):
     config = tiny("loss.matching=none", "loss.generator_matching_weight=0.5")
     model = gigagan(config)
     batch, embeddings = first_batch(config)
     seen = []
-    predict = model.discriminator.predict
-    monkeypatch.setattr(model.discriminator, "predict", lambda exits, text: seen.append(text) or predict(exits, text))
+    model.discriminator.text.register_forward_hook(lambda _module, args, _output: seen.append(args[0]))
     terms = model.discriminator_loss(batch, embeddings).keys() | model.generator_loss(batch, embeddings).keys()
-    assert terms == {"gan", "clip"}
+    assert terms == {"gan", "vision", "clip"}
+    assert len(seen) == 2
     assert all(text is batch.text for text in seen)  # D is never asked about another caption
 
 

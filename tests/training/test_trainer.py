@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import first_step
 import pytest
 import torch
 from first_step import gradients
-from torch import nn
+from torch import Tensor, nn
 
-from gigagan.config import TrainConfig
+from gigagan.clip import Clips
+from gigagan.config import Config, TrainConfig
 from gigagan.training.ema import EMA
-from gigagan.training.phases import optimizer
+from gigagan.training.phases import GigaGAN, optimizer
 from gigagan.training.runlog import RunLog
 
 
@@ -45,12 +47,13 @@ def test_the_half_life_is_at_most_a_share_of_the_images_seen():
 
 def test_attention_has_a_decay_of_its_own(tiny, gigagan):
     config = tiny("train.weight_decay=0.001", "train.weight_decay_attention=0.5")
-    for network in gigagan(config).networks.values():
+    for scope, network in gigagan(config).networks.items():
         names = {id(p): name for name, p in network.named_parameters()}
         made = optimizer(network, config, lr=0.1)
         decays = {names[id(p)]: group["weight_decay"] for group in made.param_groups for p in group["params"]}
         assert decays.keys() == set(names.values())
-        assert {decay for name, decay in decays.items() if ".attention." in name} == {0.5}
+        attention = {decay for name, decay in decays.items() if ".attention." in name}
+        assert attention == (set() if scope == "vision_aided" else {0.5})
         assert {decay for name, decay in decays.items() if ".attention." not in name} == {0.001}
         assert all(group["lr"] == 0.1 and group["betas"] == (0.0, 0.99) for group in made.param_groups)
 
@@ -104,9 +107,10 @@ def test_a_step_whose_loss_alone_is_not_finite_is_left_out(tiny, gigagan, first_
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, clip, tmp_path, size):
+def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, clips, tmp_path, size):
     whole, accumulated = (
-        gradients(tiny(f"train.micro_batch={n}", "loss.generator_matching_weight=1"), clip, tmp_path) for n in (0, size)
+        gradients(tiny(f"train.micro_batch={n}", "loss.generator_matching_weight=1"), clips, tmp_path)
+        for n in (0, size)
     )
     assert whole.keys() == {"discriminator", "r1", "generator"}
     for phase, wanted in whole.items():
@@ -114,3 +118,41 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, clip, tmp_path
         largest = max(float(gradient.abs().max()) for gradient in wanted.values())
         for name, gradient in wanted.items():
             torch.testing.assert_close(accumulated[phase][name], gradient, rtol=1e-4, atol=1e-6 * largest)
+
+
+def test_gradient_checkpointing_changes_no_gradient(tiny, clips, tmp_path):
+    """Every phase's, R1's second derivative included."""
+    settings = ["loss.generator_matching_weight=1", "train.gradient_checkpointing="]
+    kept, again = (gradients(tiny(settings[0], f"{settings[1]}{on}"), clips, tmp_path) for on in ("false", "true"))
+    assert kept.keys() == again.keys() == {"discriminator", "r1", "generator"}
+    for phase, found in kept.items():
+        assert found.keys() == again[phase].keys()
+        assert all(torch.equal(value, again[phase][name]) for name, value in found.items())
+
+
+def test_gradients_in_bf16_differ_as_much_as_rounding_the_weights_makes_them(tiny, clips, tmp_path, monkeypatch):
+    """What to expect of bf16 in every activation is a small multiple of what bf16 in the weights alone does."""
+
+    def flat(config: Config) -> dict[str, Tensor]:
+        found = gradients(config, clips, tmp_path)
+        return {phase: torch.cat([g.flatten().double() for g in named.values()]) for phase, named in found.items()}
+
+    exact, half = flat(tiny()), flat(tiny("train.dtype=bf16"))
+    disturbed = first_step.disturbed_model
+
+    def rounded(config: Config, clips: Clips) -> GigaGAN:
+        model = disturbed(config, clips)
+        with torch.no_grad():
+            for network in model.networks.values():
+                for parameter in network.parameters():
+                    parameter.copy_(parameter.bfloat16())
+        return model
+
+    monkeypatch.setattr(first_step, "disturbed_model", rounded)
+    weights = flat(tiny())
+    for phase, gradient in exact.items():
+        expected = (weights[phase] - gradient).norm()
+        assert 0 < expected < 0.15 * gradient.norm()
+        error = (half[phase] - gradient).norm()
+        assert error < 3 * expected
+        assert (error == 0) == (phase == "r1")  # penalties are fp32 either way

@@ -1,0 +1,161 @@
+"""The upsampler's network: an asymmetric U-Net, and what its pictures depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablations import registry
+from gigagan.config import Config, parse_overrides
+from gigagan.networks.condition import Labels
+from gigagan.networks.generator import Generator
+from gigagan.networks.text import TextFeatures
+from gigagan.networks.upsampler import Down, Upsampler, generator_of
+
+UNCONDITIONAL = ("condition.kind=none", "attention.kinds=self", "loss.matching=none", "loss.clip_weight=0")
+CLASSES = ("condition.kind=class", "condition.classes=5", "attention.kinds=self", "loss.clip_weight=0")
+
+
+@pytest.fixture
+def up(tiny) -> Callable[..., Config]:
+    """8 to 32 px, turning at 4 px: one halving, four levels."""
+    return lambda *overrides: tiny("data.resolution=32", "upsampler.input=8", "upsampler.lowest=4", *overrides)
+
+
+def inputs(network: Upsampler, n: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    shapes = ((n, network.z_dim), (n, network.noise_dim), (n, 3, network.input, network.input))
+    return tuple(torch.randn(shape, generator=rng) for shape in shapes)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("name", "input_side", "sides"),
+    [
+        ("laion_64_512", 64, [8, 16, 32, 64, 128, 256, 512]),
+        ("photos_128_1024", 128, [16, 32, 64, 128, 256, 512, 1024]),
+        ("imagenet_64_256", 64, [16, 32, 64, 128, 256]),
+        ("imagenet_64_256_unconditional", 64, [16, 32, 64, 128, 256]),
+    ],
+)
+def test_the_paper_s_upsamplers_go_down_to_where_they_turn_and_up_to_their_resolution(name, input_side, sides):
+    """64 to 512 px: three halvings, six doublings."""
+    with torch.device("meta"):
+        config = parse_overrides(registry.model(name))
+        network = generator_of(config, 768)
+        n = 1
+        condition: object = Labels(torch.zeros(n, dtype=torch.int64))
+        if config.condition.kind == "text":
+            condition = TextFeatures(torch.zeros(n, 77, 768), torch.full((n,), 5))
+        entered: list[tuple[int, ...]] = []
+        for down in network.encoder.values():
+            down.register_forward_hook(lambda _module, args, out: entered.append((args[0].shape[-1], out.shape[-1])))
+        pyramid = network(*_on_meta(network, n, condition))
+    halvings = sides.index(input_side)
+    assert entered == [(input_side >> i, input_side >> (i + 1)) for i in range(halvings)]
+    assert [tuple(level.shape) for level in pyramid] == [(n, 3, side, side) for side in reversed(sides)]
+    assert sorted(map(int, network.skips)) == sides[1 : halvings + 1]
+    if name == "laion_64_512":
+        assert (halvings, len(pyramid) - 1) == (3, 6)
+
+
+def _on_meta(network: Upsampler, n: int, condition: object) -> tuple[object, ...]:
+    z, noise = torch.empty(n, network.z_dim), torch.empty(n, network.noise_dim)
+    return z, condition, noise, torch.empty(n, 3, network.input, network.input)
+
+
+def test_a_configuration_without_an_input_is_a_generator_s(tiny, up):
+    assert type(generator_of(tiny(), 16)) is Generator
+    assert type(generator_of(up(), 16)) is Upsampler
+
+
+@torch.no_grad()
+def test_what_the_encoder_saw_at_a_resolution_is_added_where_the_decoder_s_level_begins(up, ready, captions):
+    network = ready(Upsampler(up("upsampler.input=16"), 16))
+    assert sorted(map(int, network.skips)) == [8, 16]
+    z, noise, image = inputs(network, 2)
+    begun: dict[int, Tensor] = {}
+    for level in network.levels:
+        level.register_forward_pre_hook(lambda module, args: begun.__setitem__(module.resolution, args[0]))
+    first = network(z, captions(2), noise, image)[0]
+    before = dict(begun)
+    for side in (8, 16):
+        skip = network.skips[str(side)]
+        kept = [parameter.clone() for parameter in skip.parameters()]
+        for parameter in skip.parameters():
+            parameter.zero_()
+        assert not torch.equal(network(z, captions(2), noise, image)[0], first)
+        for level in (4, 8, 16):
+            assert torch.equal(begun[level], before[level]) == (level < side)
+        for parameter, value in zip(skip.parameters(), kept, strict=True):
+            parameter.copy_(value)
+
+
+@torch.no_grad()
+def test_noise_is_added_to_the_input_in_use_too(up, ready, captions):
+    network = ready(Upsampler(up(), 16)).eval()
+    z, noise, image = inputs(network, 1)
+    added = 3 * network.input**2
+    other = noise.clone()
+    other[:, :added] *= -1
+    first = network(z, captions(1), noise, image)[0]
+    assert (network(z, captions(1), other, image)[0] - first).abs().max() > 1e-4
+    # It is the picture plus 0.1 times that noise, and nothing else of it.
+    shifted = image + 0.1 * noise[:, :added].view_as(image)
+    silent = noise.clone()
+    silent[:, :added] = 0
+    torch.testing.assert_close(network(z, captions(1), silent, shifted)[0], first)
+    without = ready(Upsampler(up("upsampler.augment=0"), 16))
+    assert torch.equal(without(z, captions(1), other, image)[0], without(z, captions(1), noise, image)[0])
+
+
+def test_noise_dim_is_the_input_s_and_every_layer_s(up):
+    network = Upsampler(up("generator.blocks=1,2,1"), 16)
+    assert network.noise_dim == 3 * 8**2 + 2 * 4**2 + 4 * 8**2 + 2 * 16**2 + 2 * 32**2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("overrides", [(), CLASSES, UNCONDITIONAL], ids=["text", "class", "none"])
+def test_a_picture_depends_on_its_own_inputs_alone_and_on_all_of_them(up, ready, captions, overrides):
+    network = ready(Upsampler(up(*overrides), 16))
+    z, noise, image = inputs(network, 3)
+    labels = lambda *index: Labels(torch.tensor(index))  # noqa: E731
+    asked, others = (labels(0, 1, 2), labels(3, 4, 0)) if overrides else (captions(3), captions(3, seed=1))
+    images = network(z, asked, noise, image)[0]
+    assert images.shape == (3, 3, 32, 32)
+    for k in range(3):
+        row = slice(k, k + 1)
+        alone = network(z[row], asked[row], noise[row], image[row])[0]
+        torch.testing.assert_close(images[row], alone, rtol=1e-4, atol=1e-4)
+    z2, noise2, image2 = inputs(network, 3, seed=1)
+    change = lambda *given: (network(*given)[0] - images).abs().amax((1, 2, 3)).min()  # noqa: E731
+    assert change(z2, asked, noise, image) > 1e-4
+    assert change(z, asked, noise2, image) > 1e-4
+    assert change(z, asked, noise, image2) > 1e-4
+    if overrides == UNCONDITIONAL:
+        assert change(z, others, noise, image) == 0
+    else:
+        assert change(z, others, noise, image) > 1e-4
+
+
+@pytest.mark.parametrize("overrides", [(), CLASSES, UNCONDITIONAL], ids=["text", "class", "none"])
+def test_gradients_reach_every_parameter(up, ready, captions, overrides):
+    network = ready(Upsampler(up("upsampler.input=16", "text.depth=1", *overrides), 16))
+    z, noise, image = inputs(network, 2)
+    asked = Labels(torch.tensor([0, 4])) if overrides else captions(2)
+    pyramid = network(z, asked, noise, image)
+    sum((level * torch.randn_like(level)).sum() for level in pyramid).backward()
+    missing = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not missing
+
+
+def test_an_encoder_block_halves_and_is_residual(ready):
+    down: nn.Module = ready(Down(4, 6))
+    x = torch.randn(2, 4, 8, 8)
+    assert down(x).shape == (2, 6, 4, 4)
+    with torch.no_grad():
+        for parameter in down.out.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(down(x), down.skip(nn.functional.avg_pool2d(x, 2)))

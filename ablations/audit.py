@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ablations import registry
+from ablations.memory import step_gb
 from ablations.sizes import Sizes, sizes
 from gigagan.config import Config, parse_overrides
 from gigagan.errors import UserError
@@ -108,3 +109,32 @@ def _beside(ours: float, paper: float | None) -> tuple[str, str, str]:
 
 def _row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+MEMORY_HEAD = """# Memory of a training step, in GiB
+
+Made by `python -m ablations.registry memory`: counted, not measured, by running every phase of a step (R1's second
+derivative included) on tensors that have shapes and lifetimes but no data. Between steps a GPU holds weights, Adam's
+moments and G's average; at the peak also gradients and activations. Not counted: the frozen CLIPs (0.5 GiB for ViT-L/14's
+text tower), LPIPS, the allocator's fragments and what CUDA keeps for itself. fp32; a GPU has 80 GB = 74.5 GiB.
+
+| model | images a GPU | between steps | peak | peak with gradient checkpointing |
+| :-- | --: | --: | --: | --: |
+"""
+# Frozen networks are no part of the count.
+NO_FROZEN = ["loss.clip_weight=0", "vision.weight=0", "loss.perceptual_weight=0"]
+
+
+def memory_table() -> str:
+    """Markdown: what a step of every model with a ``per_gpu`` takes."""
+    rows = []
+    for name, model in registry.models().items():
+        if not model.per_gpu:
+            continue
+        peaks = []
+        for again in ("false", "true"):
+            strings = [*registry.model(name), *NO_FROZEN, f"train.gradient_checkpointing={again}"]
+            peak, held = step_gb(parse_overrides(strings), model.per_gpu)
+            peaks.append(f"{peak:.1f}")
+        rows.append(_row(f"{model.label} (`{name}`)", str(model.per_gpu), f"{held:.1f}", *peaks))
+    return MEMORY_HEAD + "\n".join(rows) + "\n"

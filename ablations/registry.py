@@ -4,6 +4,7 @@ python -m ablations.registry list
 python -m ablations.registry show demo no_attention
 python -m ablations.registry cost photos
 python -m ablations.registry params
+python -m ablations.registry memory
 python -m ablations.registry overrides laion_64 no_attention
 """
 
@@ -58,6 +59,7 @@ class Model:
     parent: str | None = None
     generator_m: float | None = None  # millions of parameters that the paper prints
     discriminator_m: float | None = None
+    per_gpu: int = 0  # images a GPU holds at once, for the count of memory; 0 = not counted
     note: str = ""
 
 
@@ -401,6 +403,8 @@ def main() -> None:
     costs.add_argument("--device", choices=list(sizes.RATES), default="cpu")
     params = commands.add_parser("params", help="parameters of every model of the paper, ours beside the paper's")
     params.add_argument("--out", type=Path, help="write them there instead of printing them")
+    memory = commands.add_parser("memory", help="GPU memory that a training step of the paper's models takes, counted")
+    memory.add_argument("--out", type=Path, help="write it there instead of printing it")
     words = commands.add_parser("overrides", help="a model's, or its variant's, for python -m gigagan.train")
     words.add_argument("model")
     words.add_argument("variant", nargs="?", default="gigagan")
@@ -411,6 +415,7 @@ def main() -> None:
         "show": lambda: _show(args.suite, args.variant),
         "cost": lambda: sizes.cost(args.suite, args.device),
         "params": audit.table,
+        "memory": audit.memory_table,
         "overrides": lambda: " ".join(varied(model(args.model), args.variant)),
     }
     text = printers[args.command]()

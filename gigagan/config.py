@@ -448,6 +448,8 @@ YOUNGER = {
     "discriminator.entries": 0,
     "discriminator.minibatch_std": 0,
     "vision.weight": 0.0,
+    "vision.layers": (4, 8, 12),
+    "vision.channels": 64,
     "loss.perceptual": "lpips",
     "loss.perceptual_weight": 0.0,
 }

@@ -2,6 +2,7 @@
 
 python -m gigagan.sample --run runs/demo/gigagan/seed0 --prompts runs/demo/real.zip --out samples.zip
 python -m gigagan.sample --run runs/demo/gigagan/seed0 --caption "a big red circle on white" --n 16 --out grid.png
+python -m gigagan.sample --run runs/base --upsampler runs/up --caption "a red bicycle" --n 1 --out 512.png
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from gigagan.options import DEVICE_HELP, device, natural, positive, real, thread
 from gigagan.progress import Progress
 from gigagan.sampling import GeneratorSampler, check_prompts, load
 from gigagan.train import write_grid
+from gigagan.upsample import Upsampling
+from gigagan.upsample import load as load_upsampler
 
 
 def draw(
@@ -40,6 +43,19 @@ def draw(
     return images
 
 
+def enlarge(images: np.ndarray, upsampler: Upsampling, captions: list[str], seeds: list[int], batch: int) -> np.ndarray:
+    """uint8 [N, H, W, 3] -> [N, H * factor, W * factor, 3], with progress. Raises UserError for pictures too small."""
+    n, h, w, _ = images.shape
+    upsampler.check_size(h, w, "the pictures drawn")
+    large = np.empty((n, h * upsampler.factor, w * upsampler.factor, 3), np.uint8)
+    progress = Progress(n)
+    for start in range(0, n, batch):
+        rows = slice(start, start + batch)
+        large[rows] = upsampler(images[rows], captions[rows], seeds[rows])
+        progress.update(min(start + batch, n))
+    return large
+
+
 def add_truncation(parser: argparse.ArgumentParser) -> None:
     """The options --truncation and --global-truncation (Appendix C.1)."""
     psi = {"type": real(), "default": 1.0, "metavar": "PSI"}
@@ -57,6 +73,14 @@ def main() -> None:
     parser.add_argument("--seed", type=natural, default=0, help="the first picture's seed")
     parser.add_argument("--snapshot", type=natural, metavar="IMAGES", help="weights after so many; 0 = untrained")
     add_truncation(parser)
+    parser.add_argument(
+        "--upsampler",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="an upsampler's run that enlarges the pictures; several go one after the other",
+    )
     parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--threads", type=threads, default=1)
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
@@ -79,6 +103,9 @@ def main() -> None:
         captions = [args.caption or ""] * args.n
     seeds = list(range(args.seed, args.seed + len(captions)))
     images = draw(sampler, captions, seeds, args.batch, truncation)
+    del sampler  # the large models are not held at once
+    for run in args.upsampler:
+        images = enlarge(images, load_upsampler(run, args.device), captions, seeds, args.batch)
     if args.out.suffix == ".zip":
         write_images(args.out, images, captions, seeds)
     else:

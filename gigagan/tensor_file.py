@@ -25,8 +25,10 @@ def write(path: str | os.PathLike[str], tensors: dict[str, np.ndarray], about: d
     """
     try:
         with written_whole(path) as temporary:
-            temporary.touch()  # with the user's umask; safetensors would let nobody else read it
+            temporary.touch()
+            mode = temporary.stat().st_mode  # as the user's umask wants it; safetensors would let nobody else read it
             save_file(tensors, temporary, {"about": json.dumps(about, sort_keys=True)})
+            temporary.chmod(mode)
     except SafetensorError as e:  # what it makes of a full disk
         raise UserError(f"{path}: cannot be written ({e}): free some space and type the same command again") from None
 

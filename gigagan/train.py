@@ -31,7 +31,8 @@ from gigagan.errors import UserError, command
 from gigagan.files import write_json, written_whole
 from gigagan.latents import global_mean
 from gigagan.networks.generator import Generator
-from gigagan.networks.upsampler import Upsampler
+from gigagan.networks.parameters import initialise
+from gigagan.networks.upsampler import Upsampler, generator_of
 from gigagan.options import DEVICE_HELP, above_0, from_0, natural, positive
 from gigagan.pixels import shrink, to_tensor, to_uint8
 from gigagan.sampling import STYLE_MEAN, GeneratorSampler
@@ -55,15 +56,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=above_0, default=4, metavar="KIMG", help="... between checkpoints")
     parser.add_argument("--picture", type=from_0, default=4, metavar="KIMG", help="... between sample grids; 0 = none")
     parser.add_argument("--snapshots", type=positive, default=5, help="weights kept along the way, for learning curves")
+    parser.add_argument("--untrained", action="store_true", help="only write the weights that training begins with")
     parser.add_argument("--replace", action="store_true", help="set a run of another recipe in the folder aside")
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="over the defaults of gigagan/config.py")
     return parser.parse_intermixed_args()  # options may stand between overrides
 
 
-def write_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 4) -> None:
-    """uint8 [N, H, W, 3] as one PNG, ``zoom`` times enlarged without smoothing; places left over are white."""
+def write_grid(path: Path, images: np.ndarray, columns: int) -> None:
+    """uint8 [N, H, W, 3] as one PNG, small ones up to four times enlarged without smoothing; places left over are
+    white."""
     n, h, w = images.shape[:3]
+    zoom = max(1, min(4, 256 // h))
     columns = min(columns, n)
     rows = math.ceil(n / columns)
     images = np.concatenate([images, np.full((rows * columns - n, h, w, 3), 255, np.uint8)])
@@ -151,6 +155,32 @@ def style_mean(network: Generator | Upsampler, batches: Batches, seed: int) -> T
     captions = [batches.order[k][1] for k in range(min(MEAN_OVER, len(batches.dataset)))]
     parts = (captions[k : k + 256] for k in range(0, len(captions), 256))
     return global_mean(network, (batches.conditions(part) for part in parts), seed)
+
+
+def write_untrained(config: Config, args: argparse.Namespace, leaving: ExitStack) -> None:
+    """A run folder with the weights that training begins with, of any size and without any data, to try it out.
+
+    Raises UserError where the folder holds a run already.
+    """
+    if (args.out / "config.json").exists():
+        raise UserError(f"{args.out}: holds a run already: give another --out")
+    clip = Clip.load(config.text.clip) if config.condition.kind == "text" else None
+    generator = generator_of(config, clip.text_width if clip else 0)
+    initialise(generator, args.seed, "generator")
+    about = {
+        "recipe_sha": recipe_sha(config, {"clip": clip.sha if clip else ""}),
+        "seed": args.seed,
+        "clip_sha": clip.sha if clip else "",
+        "trained_by": [],
+        "classes": [],
+        "config": to_dict(config),
+        "provenance": provenance.collect("cpu", config.train.threads),
+    }
+    leaving.enter_context(alone(args.out))
+    write_json(args.out / "config.json", about)
+    save_tensors(args.out / "weights.safetensors", generator.state_dict(), {"images": 0})
+    n = sum(p.numel() for p in generator.parameters()) / 1e6
+    print(f"{args.out}: {n:.1f}M parameters, untrained, seed {args.seed}")
 
 
 def train(config: Config, args: argparse.Namespace, device: torch.device, leaving: ExitStack) -> None:
@@ -249,6 +279,8 @@ def main() -> None:
     device = distributed.start(args.device)
     with ExitStack() as leaving:
         leaving.callback(distributed.stop)
+        if args.untrained:
+            return write_untrained(config, args, leaving)
         train(config, args, device, leaving)
 
 

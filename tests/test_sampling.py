@@ -303,9 +303,35 @@ def test_a_grid_shows_every_picture(tmp_path, n, columns, side):
 
     images = np.full((n, 4, 4, 3), 200, np.uint8)
     images[:, 0, 0] = np.arange(n)[:, None] + 1
-    write_grid(tmp_path / "grid.png", images, columns, zoom=2)
+    write_grid(tmp_path / "grid.png", images, columns)
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
     width, height = side
-    assert sheet.shape == (height * 8, width * 8, 3)
-    corners = sheet[::8, ::8, 0].flatten()[:n].tolist()
+    assert sheet.shape == (height * 16, width * 16, 3)
+    corners = sheet[::16, ::16, 0].flatten()[:n].tolist()
     assert corners == list(range(1, n + 1))
+
+
+# ------------------------------------------------------------------------------------------------- untrained and chained
+
+
+def test_untrained_models_are_chained_in_one_command(tiny_overrides, clip_folder, monkeypatch, tmp_path, capsys):
+    """Any size can be tried without data: first weights, a picture, and the same one enlarged."""
+    from gigagan import train
+
+    shared = [*tiny_overrides, f"text.clip=local-dir:{clip_folder}"]
+    stages = {"base": [], "up": ["data.resolution=32", "upsampler.input=16", "upsampler.lowest=8"]}
+    for name, settings in stages.items():
+        typed = ["train", "--untrained", "--out", str(tmp_path / name), *shared, *settings]
+        monkeypatch.setattr("sys.argv", typed)
+        train.main()
+        with pytest.raises(UserError, match="holds a run already"):
+            train.main()
+    assert "M parameters, untrained, seed 0" in capsys.readouterr().out
+    outs = [tmp_path / "small.zip", tmp_path / "large.zip"]
+    for out, more in zip(outs, ([], ["--upsampler", tmp_path / "up"]), strict=True):
+        command(monkeypatch, "--run", tmp_path / "base", "--caption", "a red circle", "--n", "2", "--out", out, *more)
+    small, large = (read_images(out)[0] for out in outs)
+    assert (small.shape, large.shape) == ((2, 16, 16, 3), (2, 32, 32, 3))
+    assert (small[0] != small[1]).any()
+    with pytest.raises(UserError, match="upsample"):
+        command(monkeypatch, "--run", tmp_path / "up", "--caption", "a", "--out", tmp_path / "x.png")

@@ -115,8 +115,9 @@ MEMORY_HEAD = """# Memory of a training step, in GiB
 
 Made by `python -m ablations.registry memory`: counted, not measured, by running every phase of a step (R1's second
 derivative included) on tensors that have shapes and lifetimes but no data. Between steps a GPU holds weights, Adam's
-moments and G's average; at the peak also gradients and activations. Not counted: the frozen CLIPs (0.5 GiB for ViT-L/14's
-text tower), LPIPS, the allocator's fragments and what CUDA keeps for itself. fp32; a GPU has 80 GB = 74.5 GiB.
+moments and G's average; at the peak also gradients and activations. Not counted: the frozen CLIPs (0.5 GiB for
+ViT-L/14's text tower), LPIPS, the allocator's fragments and what CUDA keeps for itself. fp32; a GPU has 80 GB, which
+are 74.5 GiB.
 
 | model | images a GPU | between steps | peak | peak with gradient checkpointing |
 | :-- | --: | --: | --: | --: |

@@ -44,11 +44,8 @@ def step_gb(config: Config, batch: int) -> tuple[float, float]:
             seeds=list(range(batch)),
         )
         for phase in phases:
-            others = [p for p in (*model.generator.parameters(), *model.critics.parameters())]
-            for parameter in others:
-                parameter.requires_grad_(False)
-            for parameter in phase.network.parameters():
-                parameter.requires_grad_(True)
+            for network in (model.generator, model.critics):  # as the trainer does
+                network.requires_grad_(network is phase.network)
             loss = phase.loss(shown, torch.empty(0))
             sum(loss.values()).backward()
             del loss

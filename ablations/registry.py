@@ -245,8 +245,8 @@ class Plan:
         file = Path(folder, INCEPTION_FILE).expanduser()
         if not folder or not file.is_file():
             raise UserError(
-                f"suite {self.name}: {wanting[0]} needs clean-fid's {INCEPTION_FILE}: put it into a folder and say which "
-                f"with --config suite={self.name} weights=FOLDER"
+                f"suite {self.name}: {wanting[0]} needs clean-fid's {INCEPTION_FILE}: put it into a folder and say "
+                f"which, with --config suite={self.name} weights=FOLDER"
             )
         return [str(file)]
 

@@ -311,7 +311,7 @@ def test_a_grid_shows_every_picture(tmp_path, n, columns, side):
     assert corners == list(range(1, n + 1))
 
 
-# ------------------------------------------------------------------------------------------------- untrained and chained
+# --------------------------------------------------------------------------------------------- untrained and chained
 
 
 def test_untrained_models_are_chained_in_one_command(tiny_overrides, clip_folder, monkeypatch, tmp_path, capsys):

@@ -5,16 +5,20 @@
 
 Tensors, float32, one row per image:
     judge        [N, F]     penultimate image features of the CLIP that judges
+    judge_crop   [N, F]     the same of one square of the judge's own size cut out of each image, if that is larger
     judge_image  [N, E]     its image embedding, unit norm
     judge_text   [N, E]     its embedding of the caption, unit norm
     pyramid      [N, P]     caption-blind statistics, see evaluation/pyramid.py
     inception    [N, 2048]  with --inception FILE: Inception V3 as in clean-fid, its resize "clean"
+    psnr, ssim, judge_distance  [N, 1]  with --truth IMAGES, of enlarged pictures: each one's to its ground truth
+    lpips        [N, 1]     with --truth and --lpips FILE: LPIPS on the VGG-16 weights in that file
 The header says under "about" which images and which weights they are of.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,11 +26,13 @@ import numpy as np
 import torch
 
 from evaluation import feature_file, pyramid
+from evaluation.metrics.perceptual import Pairs
 from gigagan.archive import read_about, read_batches
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
 from gigagan.files import sha256
 from gigagan.options import DEVICE_HELP, device, positive
+from gigagan.perceptual import ClipDistance, Lpips, Perceptual
 from gigagan.pixels import to_tensor
 
 INCEPTION_FILE = "inception-2015-12-05.pt"  # the one name under which clean-fid looks for it
@@ -46,6 +52,20 @@ def judge_extractor(judge: Clip, prefix: str = "") -> Extractor:
             "judge_image": judge.embed_image(pixels),
             "judge_text": judge.embed_text(judge.tokenize([prefix + caption for caption in captions])),
         }
+
+    return features
+
+
+def crop_extractor(judge: Clip) -> Extractor:
+    """Features of one square of each image, of the size that the judge sees, which it need not shrink; where the square
+    lies is a function of the image's index. Fine detail counts here, as in the paper's patch FID (Table 4)."""
+    side, index = judge.image_size, itertools.count()
+
+    def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
+        room = np.array(images.shape[1:3]) - side + 1
+        corners = [np.random.default_rng(next(index)).integers(room) for _ in images]
+        parts = np.stack([image[y : y + side, x : x + side] for image, (y, x) in zip(images, corners, strict=True)])
+        return {"judge_crop": judge.image_features(to_tensor(parts, judge.scale.device))}
 
     return features
 
@@ -92,19 +112,33 @@ def main() -> None:
     parser.add_argument("--judge", required=True, help="CLIP that judges: a folder, or what else gigagan.clip can load")
     parser.add_argument("--prefix", default="", help="put before each caption for the CLIP score")
     parser.add_argument("--inception", type=Path, help=f"clean-fid's {INCEPTION_FILE}: adds Inception features")
+    parser.add_argument("--truth", type=Path, help="enlarged pictures: image set of the ground truth, in their order")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="with --truth: torchvision's VGG-16 weights")
     parser.add_argument("--out", type=Path, required=True, help="features (safetensors)")
     parser.add_argument("--batch", type=positive, default=100, help="images at a time")
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
     args = parser.parse_args()
+    if args.lpips and not args.truth:
+        raise UserError("--lpips: compares with the ground truth: give it as --truth")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     about = {"images": read_about(args.images), "images_sha256": sha256(args.images), "prefix": args.prefix}
     size = next(read_batches(args.images, 1))[0].shape[1:3]
     judge = Clip.load(args.judge).to(args.device)
     extractors = [judge_extractor(judge, args.prefix), pyramid_extractor]
     weights = {"judge": judge.sha, "pyramid": pyramid.VERSION}
+    if min(size) > judge.image_size:
+        extractors.append(crop_extractor(judge))
+        weights["judge_crop"] = judge.sha
     if args.inception:
         extractors.append(inception_extractor(args.inception, args.device))
         weights["inception"] = INCEPTION_SHA256
+    if args.truth:
+        networks: dict[str, Perceptual] = {"judge_distance": ClipDistance(judge)}
+        if args.lpips:
+            networks["lpips"] = Lpips(args.lpips).to(args.device)
+            weights["lpips"] = networks["lpips"].sha
+        extractors.append(Pairs(args.truth, networks, args.device))
+        about["truth"] = read_about(args.truth)
     features = extract(read_batches(args.images, args.batch), extractors)
     feature_file.write(args.out, features, {**about, "size": list(size), "weights": weights})
 

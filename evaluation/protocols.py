@@ -66,6 +66,7 @@ def sha(protocol: Protocol, data: Mapping[str, Any], weights: Mapping[str, str])
     the protocol do not matter, so that a new judge leaves caption-blind rows comparable.
     """
     used = {name: weights[name] for name in (protocol.extractor, protocol.clip) if name}
+    used |= {name: weights[name] for name in protocol.metrics if name in weights}  # a metric with a network of its own
     return _sha(protocol, dict(data), used)
 
 

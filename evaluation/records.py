@@ -25,7 +25,10 @@ from gigagan.errors import UserError, command, nearest
 
 SCHEMA = 1
 REAL, UNTRAINED = "real", "untrained"
-REFERENCES = (REAL, UNTRAINED)
+FILTERS = ("bicubic", "lanczos")
+RUNLESS = (REAL, *FILTERS)
+"""Rows that no run made: held-out images, and for upsamplers what plain filters make of the small ones."""
+REFERENCES = (*RUNLESS, UNTRAINED)
 """The floor and the ceiling of every table: held-out images, and the generator before its first step."""
 
 Row = dict[str, Any]
@@ -103,6 +106,10 @@ METRICS: dict[str, Metric] = {
     "shape_accuracy": Metric("shape", True, unit="%"),
     "size_accuracy": Metric("size", True, unit="%"),
     "position_accuracy": Metric("position", True, unit="%"),
+    "lpips": Metric("LPIPS", False),
+    "judge_distance": Metric("distance to the truth, judge", False),
+    "psnr": Metric("PSNR", True, unit="dB"),
+    "ssim": Metric("SSIM", True),
     "latency_ms": Metric("latency", False, "speed", "ms"),
     "latency_end_to_end_ms": Metric("latency with text", False, "speed", "ms"),
     "throughput_images_per_s": Metric("throughput", True, "speed", "images/s"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.metrics.clip_score import Score
-from evaluation.records import METRICS, REAL, SCHEMA, Row, validate
+from evaluation.records import METRICS, SCHEMA, Row, validate
 from gigagan import provenance
 from gigagan.errors import UserError
 
@@ -34,11 +34,26 @@ def of_run(folder: Path, suite: str, variant: str, seed: int) -> Row:
         raise UserError(f"{folder}: run.json or config.json is damaged ({e!r}): train the run again") from None
 
 
-def of_real(suite: str) -> Row:
-    """The columns of held-out real images, which no run made."""
+def networks(folder: Path) -> set[str]:
+    """Hashes of the frozen networks that took part in training a run. Raises UserError as ``of_run``."""
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return {about.get("clip_sha", ""), *about.get("trained_by", ())} - {""}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError) as e:
+        raise UserError(f"{folder}: config.json is missing or damaged ({e!r}): train the run again") from None
+
+
+def of_nothing(suite: str, variant: str) -> Row:
+    """The columns of a reference that no run made."""
     here = provenance.collect()
     nothing = dict.fromkeys(("seed", "recipe_sha", "kimg", "params_m", "seconds", "dtype"))
-    return {"suite": suite, "variant": REAL, "family": "reference", **nothing, **{name: here[name] for name in MACHINE}}
+    return {
+        "suite": suite,
+        "variant": variant,
+        "family": "reference",
+        **nothing,
+        **{name: here[name] for name in MACHINE},
+    }
 
 
 def row(columns: Row, metric: str, score: Score, **more: Any) -> Row:

@@ -4,7 +4,8 @@
         --reference-features reference.safetensors --protocols scenes@1,scenes-blind@1 \\
         --suite demo --variant gigagan --seed 0 --run runs/demo/gigagan/seed0 --out metrics.jsonl
 
-Reads what evaluation.features wrote and needs neither torch nor a model. The row ``real`` has no --run and no --seed.
+Reads what evaluation.features wrote and needs neither torch nor a model. The rows ``real``, ``bicubic`` and ``lanczos``
+have no --run and no --seed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import feature_file, protocols, records, runs
-from evaluation.metrics import Inputs, measure
+from evaluation.metrics import PAIRED, Inputs, measure
 from evaluation.protocols import Protocol
 from evaluation.records import Row
 from gigagan.archive import read_prompts
@@ -32,16 +33,18 @@ def score(protocol: Protocol, inputs: Inputs, about: About, reference: About, co
     Raises UserError where the protocol asks for other images or features than there are.
     """
     _check(protocol, inputs, about, reference)
+    _check_pairs(protocol, inputs, about, reference, columns)
     data = reference["images"]
     more = {
         "dataset": data["dataset"],
         "resolution": data["resolution"],
         "protocol": protocol.name,
-        "protocol_sha": protocols.sha(protocol, data, reference["weights"]),
+        "protocol_sha": protocols.sha(protocol, data, about["weights"] | reference["weights"]),
     }
     return [
         runs.row(columns, metric, value, **more)
         for name in protocol.metrics
+        if not (name in PAIRED and columns["variant"] == records.REAL)  # the truth itself
         for metric, value in measure(name, inputs).items()
     ]
 
@@ -68,6 +71,27 @@ def _check(protocol: Protocol, inputs: Inputs, about: About, reference: About) -
         raise UserError(f"{protocol.name} wants features with --prefix {protocol.prefix!r}, not {about['prefix']!r}")
 
 
+def _check_pairs(protocol: Protocol, inputs: Inputs, about: About, reference: About, columns: Row) -> None:
+    paired = [name for name in protocol.metrics if name in PAIRED]
+    if not paired or columns["variant"] == records.REAL:
+        return
+    if missing := [name for name in paired if name not in inputs.features]:
+        option = "--lpips" if missing == ["lpips"] else "--truth"
+        raise UserError(f"{protocol.name} needs {missing[0]}: extract the features again with {option}")
+    if about["truth"] != reference["images"]:
+        raise UserError(
+            "the ground truth is of another data set than the reference: make both with evaluation.reference"
+        )
+
+
+def _check_networks(args: argparse.Namespace, weights: dict[str, str]) -> None:
+    trained = runs.networks(args.run) if args.run else set()
+    if own := [name for name, sha in weights.items() if sha in trained]:
+        raise UserError(
+            f"{args.run}: the {own[0]} that is to score this run has trained it: score with another network"
+        )
+
+
 def _meanings(path: Path, dataset: str) -> list[str]:
     meaning = scenes.meaning if dataset == "scenes" else captions.meaning
     return [meaning(prompt["caption"]) for prompt in read_prompts(path)]
@@ -87,13 +111,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="rows (JSON lines)")
     args = parser.parse_args()
     chosen = [protocols.load(name) for name in args.protocols.split(",")]
-    if (args.variant == records.REAL) != (args.run is None) or (args.run is None) != (args.seed is None):
-        raise UserError(f"--run and --seed belong to every variant but {records.REAL!r}, which has neither")
-    columns = runs.of_run(args.run, args.suite, args.variant, args.seed) if args.run else runs.of_real(args.suite)
+    if (args.variant in records.RUNLESS) != (args.run is None) or (args.run is None) != (args.seed is None):
+        runless = ", ".join(map(repr, records.RUNLESS))
+        raise UserError(f"--run and --seed belong to every variant but {runless}, which have neither")
+    if args.run:
+        columns = runs.of_run(args.run, args.suite, args.variant, args.seed)
+    else:
+        columns = runs.of_nothing(args.suite, args.variant)
     if args.kimg is not None:
         columns |= {"kimg": args.kimg, "seconds": None}
     features, about = feature_file.read(args.features)
     reference, about_reference = feature_file.read(args.reference_features)
+    _check_networks(args, about["weights"])
     if about["images_sha256"] != sha256(args.images):
         raise UserError(f"{args.features} is not of {args.images}: extract the features again")
     meanings = _meanings(args.images, about_reference["images"].get("dataset", ""))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation import stats
-from evaluation.records import METRICS, REAL, REFERENCES, UNTRAINED, Metric, Row, describe
+from evaluation.records import FILTERS, METRICS, REAL, REFERENCES, UNTRAINED, Metric, Row, describe
 from gigagan import files
 from gigagan.errors import UserError, nearest
 
@@ -24,7 +24,7 @@ COSTS: dict[str, tuple[str, Callable[[Row], float | None], int]] = {
 """The last columns of every table: what the runs took. Name, heading, value of a row, digits shown."""
 COST_HEADS = [head for head, _, _ in COSTS.values()]
 
-_LABELS = {REAL: "Real images", UNTRAINED: "Untrained generator"}
+_LABELS = {REAL: "Real images", UNTRAINED: "Untrained generator", "bicubic": "Bicubic", "lanczos": "Lanczos"}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _label(name: str) -> str:
 
 def in_order(names: Iterable[str], known: Mapping[str, Variant]) -> list[Variant]:
     """Real images, the full model, variants as in variants.yaml, others (rivals) by name, the untrained generator."""
-    rank = {REAL: (0, 0), FULL: (1, 0), UNTRAINED: (4, 0)}
+    rank = {REAL: (0, 0), FULL: (1, 0), **{name: (4, i) for i, name in enumerate((*FILTERS, UNTRAINED))}}
     position = {name: (2, i) for i, name in enumerate(known)}
     ordered = sorted(set(names), key=lambda name: (*(rank.get(name) or position.get(name) or (3, 0)), name))
     return [known.get(name) or Variant(name, _label(name)) for name in ordered]

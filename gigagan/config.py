@@ -325,6 +325,11 @@ class Config:
         for name in ("input", "lowest"):
             if (side := getattr(u, name)) & (side - 1):
                 raise UserError(f"upsampler.{name}={side}: must be a power of two")
+        if self.attention.kinds != "none" and min(self.generator.attention_resolutions, default=r) < u.lowest:
+            raise UserError(
+                f"generator.attention_resolutions={_format(self.generator.attention_resolutions)}: an upsampler's "
+                f"begin at upsampler.lowest={u.lowest}"
+            )
         if not u.lowest <= u.input < r:
             raise UserError(
                 f"upsampler.input={u.input}: must lie between upsampler.lowest={u.lowest} and data.resolution={r}"

@@ -38,7 +38,9 @@ def read(path: str | os.PathLike[str], remedy: str) -> tuple[dict[str, np.ndarra
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; {remedy}")
     with open(path, "rb") as f:
-        if f.read(2) in PICKLES:
+        head = f.read(9)
+        # The length that a safetensors file begins with may look like a pickle; the brace behind it does not.
+        if head[:2] in PICKLES and head[8:] != b"{":
             raise UserError(
                 f"{path}: holds a pickle, which can run code when it is read; only safetensors files are "
                 f"loaded; {remedy}"

@@ -202,7 +202,7 @@ def train(config: Config, args: argparse.Namespace, device: torch.device, leavin
         "recipe_sha": recipe,
         "seed": args.seed,
         "clip_sha": clips.text.sha if clips.text else "",
-        "trained_by": sorted({clip.sha for clip in clips if clip}),
+        "trained_by": sorted({clip.sha for clip in clips if clip} | set(model.shas.values())),
         "classes": classes,
         "config": to_dict(config),
         "provenance": provenance.collect(str(device), config.train.threads),

@@ -28,14 +28,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from gigagan import latents
 from gigagan.archive import read_batches, read_prompts, write_images
 from gigagan.clip import Clip
 from gigagan.data import captions
-from gigagan.data.images import FORMATS, SUFFIXES, _rgb, decode
+from gigagan.data.images import SUFFIXES, decode, decode_whole
 from gigagan.data.skipped import Unusable
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable, write_text
@@ -249,13 +249,7 @@ def read_picture(path: Path, side: int = 0) -> np.ndarray:
     Raises UserError for what data sets skip: no picture, a broken or an animated one, 32-bit pixels.
     """
     try:
-        data = path.read_bytes()
-        square = decode(data, side or 1)  # refuses what cannot be converted, by the data sets' own rules
-        if side:
-            return square
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_rgb(image))
+        return decode(path, side) if side else decode_whole(path)
     except Unusable as e:
         raise UserError(f"{path}: {e.reason}{f' ({e.detail})' if e.detail else ''}") from None
     except OSError as e:

@@ -16,7 +16,10 @@ from gigagan.errors import UserError
 
 # What a section's fields are changed from, where they mean nothing by default.
 CLASSES = ["condition.kind=class", "condition.classes=2", "attention.kinds=self", "loss.clip_weight=0"]
-BASES = {"condition": parse_overrides(CLASSES), "upsampler": parse_overrides(["upsampler.input=16"])}
+BASES = {
+    "condition": parse_overrides(CLASSES),
+    "upsampler": parse_overrides(["upsampler.input=16", "generator.attention_resolutions=16,32,32"]),
+}
 FIELDS = [(section, name) for section, names in to_dict(Config()).items() for name in names]
 
 

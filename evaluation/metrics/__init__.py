@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.metrics.clip_score import Score, clip_score, clip_score_shuffled
+from evaluation.metrics.clip_score import Score, clip_score, clip_score_shuffled, mean_score
 from evaluation.metrics.frechet import frechet_distance
 from gigagan.archive import read_images
 
@@ -45,12 +45,20 @@ def _attributes(inputs: Inputs) -> dict[str, Score]:
     return {metric: Score(*score) for metric, score in attribute_accuracy(images, captions).items()}
 
 
+def _paired(metric: str) -> Callable[[Inputs], Score]:
+    return lambda inputs: mean_score(inputs.features[metric][:, 0])
+
+
+PAIRED = ("psnr", "ssim", "lpips", "judge_distance")
+"""Measured of each enlarged picture with its own ground truth where the features are extracted."""
+
 MEASURES: dict[str, Callable[[Inputs], Score | dict[str, Score]]] = {
     "fd": _frechet,
     "fid": _frechet,
     "clip_score": _clip_score,
     "clip_score_shuffled": _clip_score_shuffled,
     "attributes": _attributes,
+    **{metric: _paired(metric) for metric in PAIRED},
 }
 """What a protocol may list under ``metrics``; ``attributes`` stands for several metrics, each with its own name."""
 

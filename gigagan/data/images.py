@@ -1,9 +1,10 @@
-"""From an image file to a square of RGB pixels: orient, crop the centre, make it 8-bit RGB, resize."""
+"""From an image file to RGB pixels: orient, make it 8-bit RGB; for a square of one size, crop the centre and resize."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,15 @@ def decode(source: bytes | Path, resolution: int) -> np.ndarray:
             32-bit ones, whose range no format states.
         OSError: the file cannot be read.
     """
+    return _read(source, lambda image: _square(image, resolution))
+
+
+def decode_whole(source: bytes | Path) -> np.ndarray:
+    """As ``decode``, but all of the picture, in its own size: uint8 RGB ``[H, W, 3]``."""
+    return _read(source, _rgb)
+
+
+def _read(source: bytes | Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     data = source if isinstance(source, bytes) else source.read_bytes()
     if not data:
         raise Unusable("empty file")
@@ -36,7 +46,8 @@ def decode(source: bytes | Path, resolution: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a picture is refused below
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return np.array(_square(image, resolution))
+                _orient(image)
+                return np.array(convert(image))
     except (Unusable, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -47,7 +58,7 @@ def decode(source: bytes | Path, resolution: int) -> np.ndarray:
         raise Unusable("broken image", f"{type(e).__name__}: {e}") from None
 
 
-def _square(image: Image.Image, resolution: int) -> Image.Image:
+def _orient(image: Image.Image) -> None:
     width, height = image.size
     if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):  # Pillow only warns up to twice its limit
         raise Unusable("too large", f"{width} x {height} pixels, Pillow's limit is {Image.MAX_IMAGE_PIXELS} in all")
@@ -56,6 +67,9 @@ def _square(image: Image.Image, resolution: int) -> Image.Image:
 
     # No draft mode: it decodes JPEGs faster, at a reduced size, but to other pixels.
     ImageOps.exif_transpose(image, in_place=True)
+
+
+def _square(image: Image.Image, resolution: int) -> Image.Image:
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2

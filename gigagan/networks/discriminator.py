@@ -13,7 +13,7 @@ from gigagan.errors import UserError
 from gigagan.networks.attention import PixelAttention
 from gigagan.networks.condition import Condition, encoder
 from gigagan.networks.conv import AdaptiveConv, Conv, downsample
-from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, Recomputing, leaky_relu
+from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, Recomputing, leaky_relu, residual
 
 # Predictions of one image set: (i, j) -> logits [B, h, w], for late entry at level i and exit after layer j > i.
 Predictions = dict[tuple[int, int], Tensor]
@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
         y = x
         for conv in self.convs:
             y = leaky_relu(conv(y))
-        return torch.add(x, y, alpha=self.gain)
+        return residual(x, y, self.gain)
 
 
 def append_minibatch_std(x: Tensor, group: int) -> Tensor:
@@ -154,7 +154,9 @@ class Discriminator(Recomputing):
         self.n_levels = int(math.log2(config.data.resolution)) - 1
         self.late_entry = d.multi_scale in ("input+output", "input")
         self.early_exit = d.multi_scale in ("input+output", "output")
-        self.n_entries = min(d.entries, self.n_levels)
+        # What is not drawn cannot enter: an upsampler's pyramid ends at its lowest resolution.
+        drawn = (config.data.resolution // config.upsampler.lowest).bit_length() if config.upsampler.input else 64
+        self.n_entries = min(d.entries or self.n_levels, self.n_levels, drawn)
         resolutions = [config.data.resolution >> i for i in range(self.n_levels)]
         self.layers = nn.ModuleList(Layer(config, r) for r in resolutions)
         self.from_rgb = nn.ModuleDict(
@@ -174,7 +176,7 @@ class Discriminator(Recomputing):
     @property
     def entries(self) -> range:
         """Levels of the pyramid that are looked at: i in 0 .. L-1, or as many as may enter."""
-        return range((self.n_entries or self.n_levels) if self.late_entry else 1)
+        return range(self.n_entries if self.late_entry else 1)
 
     @property
     def exits(self) -> range:

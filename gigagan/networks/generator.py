@@ -12,7 +12,7 @@ from gigagan.config import Config, GeneratorConfig, channels, per_level
 from gigagan.networks.attention import PixelAttention
 from gigagan.networks.condition import Condition, encoder
 from gigagan.networks.conv import AdaptiveConv, Conv, upsample
-from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, Recomputing, constant, leaky_relu, normal
+from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, Recomputing, constant, leaky_relu, normal, residual
 from gigagan.networks.text import Text
 
 
@@ -76,7 +76,7 @@ class SynthesisBlock(nn.Module):
             y = conv(y, style, noise)
         if self.residual_gain is None:
             return y
-        return torch.add(x if self.skip is None else self.skip(x), y, alpha=self.residual_gain)
+        return residual(x if self.skip is None else self.skip(x), y, self.residual_gain)
 
 
 class Level(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gigagan.config import Config, channels
 from gigagan.networks.condition import Condition
-from gigagan.networks.conv import Conv, downsample
+from gigagan.networks.conv import Conv, downsample, upsample
 from gigagan.networks.generator import Generator, Style, Synthesis
 from gigagan.networks.parameters import ACTIVATION_GAIN, leaky_relu
 
@@ -27,14 +27,23 @@ class Down(nn.Module):
         return leaky_relu(self.out(leaky_relu(self.conv(x)))) + self.skip(downsample(x))
 
 
+def resized(image: Tensor, side: int) -> Tensor:
+    """[B, 3, r, r] -> [B, 3, side, side], by factors of two: means downwards, bilinear upwards."""
+    while image.shape[-1] > side:
+        image = downsample(image)
+    while image.shape[-1] < side:
+        image = upsample(image)
+    return image
+
+
 class Upsampler(Synthesis):
     """U(x, z, c): from a small picture x to a pyramid of images, ``data.resolution`` down to ``upsampler.lowest``.
 
     x is halved by residual blocks down to the lowest resolution, then the generator's levels go up; what the encoder
     saw at a resolution is added to what the decoder begins with there.
 
-    Deviation: the skips pass a 1x1 convolution (the paper's counts for ImageNet close with it), and the lowest
-    resolutions of the pyramid are the decoder's; the paper states neither.
+    Deviation: the skips pass a 1x1 convolution (the paper's counts for ImageNet close with it), the lowest resolutions
+    of the pyramid are the decoder's, and all of it is what is added to x, resized; the paper states none of these.
     """
 
     def __init__(self, config: Config, text_width: int) -> None:
@@ -58,13 +67,13 @@ class Upsampler(Synthesis):
         first: [B, 3, r, r] each"""
         added, noise = noise.split([3 * self.input**2, noise.shape[1] - 3 * self.input**2], dim=1)
         # Trained on clean pictures only, it would take a generator's small flaws for detail (noise augmentation).
-        image = image + self.augment * added.view_as(image)
-        x = leaky_relu(self.from_rgb(image.contiguous(memory_format=torch.channels_last)))
+        noisy = image + self.augment * added.view_as(image)
+        x = leaky_relu(self.from_rgb(noisy.contiguous(memory_format=torch.channels_last)))
         skips = {}
         for side, down in self.encoder.items():
             skips[int(side)] = self.skips[side](x)
             x = down(x)
-        return self.pyramid(x, skips, styles, noise)
+        return [details + resized(image, details.shape[-1]) for details in self.pyramid(x, skips, styles, noise)]
 
     def forward(self, z: Tensor, condition: Condition, noise: Tensor, image: Tensor) -> list[Tensor]:
         return self.synthesise([self.style(z, condition)] * len(self.levels), noise, image)

@@ -141,6 +141,7 @@ class FakeJudge:
 
     scale = torch.zeros(1)
     sha = "aa"
+    image_size = 16
 
     def to(self, device: torch.device) -> FakeJudge:
         return self

@@ -128,7 +128,7 @@ def test_further_blocks_of_a_resolution_are_residual(ready):
     g = GeneratorConfig(w_dim=5, block_gain=0.4)
     plain = ready(SynthesisBlock(6, 6, g, 2, first=True))
     residual = ready(SynthesisBlock(6, 6, g, 2, first=False))
-    torch.testing.assert_close(residual(x, w, noises), x + 0.4 * plain(x, w, noises))
+    torch.testing.assert_close(residual(x, w, noises), (x + 0.4 * plain(x, w, noises)) / math.sqrt(1.16))
 
 
 def test_depths_per_resolution(tiny):
@@ -163,7 +163,9 @@ def test_a_residual_block_s_skip_may_be_a_convolution(ready):
     for conv, noise in zip(block.convs, noises, strict=True):
         y = conv(y, w, noise)
     kernel = block.skip.weight[:, :, 0, 0] / math.sqrt(6)
-    torch.testing.assert_close(block(x, w, noises), torch.einsum("oi,bihw->bohw", kernel, x) + 0.4 * y)
+    torch.testing.assert_close(
+        block(x, w, noises), (torch.einsum("oi,bihw->bohw", kernel, x) + 0.4 * y) / math.sqrt(1.16)
+    )
     first = SynthesisBlock(6, 6, GeneratorConfig(w_dim=5, block_skip=True), 2, first=True)
     assert first.skip is None
 

@@ -47,6 +47,7 @@ wildcard_constraints:
     variant="|".join(registry.variants()),
     seed=r"\d+",
     arch="conditioner|judge",
+    filter="|".join(registry.FILTERS),
 
 
 rule all:
@@ -97,6 +98,36 @@ rule reference:
         " --reference {output.reference} --real {output.real} &> {log}"
 
 
+# An upsampler's input, and what plain filters make of it: rows of every table of upsamplers.
+rule small:
+    input:
+        rules.reference.output.real,
+    output:
+        f"runs/{PLAN.name}/small.zip",
+    log:
+        f"runs/{PLAN.name}/small.log",
+    params:
+        side=PLAN.base.upsampler.input,
+        code=registry.code("evaluation.upsampling", "gigagan.pixels"),
+    shell:
+        "python -m evaluation.upsampling shrink --real {input} --side {params.side} --out {output} &> {log}"
+
+
+rule filtered:
+    input:
+        rules.small.output,
+    output:
+        f"runs/{PLAN.name}/{{filter}}/samples.zip",
+    log:
+        f"runs/{PLAN.name}/{{filter}}/filter.log",
+    params:
+        side=PLAN.base.data.resolution,
+        code=registry.code("evaluation.upsampling", "gigagan.pixels"),
+    shell:
+        "python -m evaluation.upsampling enlarge --small {input} --side {params.side} --filter {wildcards.filter}"
+        " --out {output} &> {log}"
+
+
 # Checkpoints lie beside the outputs, undeclared on purpose: Snakemake deletes what a failed job declares.
 rule train:
     input:
@@ -127,7 +158,7 @@ rule train:
 rule sample:
     input:
         weights=rules.train.output.weights,
-        prompts=rules.reference.output.real,
+        prompts=PLAN.prompts,
     output:
         f"{RUN}/samples.zip",
     log:
@@ -138,17 +169,18 @@ rule sample:
     params:
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("gigagan.sample", "gigagan.sampling", "gigagan.latents"),
+        draw=PLAN.draw,
+        code=registry.code("gigagan.sample", "gigagan.upsample", "gigagan.sampling", "gigagan.latents"),
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run $(dirname {input.weights})"
-        " --prompts {input.prompts} --device {params.device} --out {output} &> {log}"
+        "OMP_NUM_THREADS={params.threads} python -m {params.draw} {input.prompts} --run $(dirname {input.weights})"
+        " --device {params.device} --out {output} &> {log}"
 
 
 # The ceiling of every table: what the full model draws before it has learned anything.
 rule untrained:
     input:
         weights=f"{PLAN.first}/weights.safetensors",
-        prompts=rules.reference.output.real,
+        prompts=PLAN.prompts,
     output:
         f"runs/{PLAN.name}/untrained/samples.zip",
     log:
@@ -159,10 +191,11 @@ rule untrained:
     params:
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("gigagan.sample", "gigagan.sampling", "gigagan.latents"),
+        draw=PLAN.draw,
+        code=registry.code("gigagan.sample", "gigagan.upsample", "gigagan.sampling", "gigagan.latents"),
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run $(dirname {input.weights})"
-        " --snapshot 0 --prompts {input.prompts} --device {params.device} --out {output} &> {log}"
+        "OMP_NUM_THREADS={params.threads} python -m {params.draw} {input.prompts} --run $(dirname {input.weights})"
+        " --snapshot 0 --device {params.device} --out {output} &> {log}"
 
 
 # Features are kept, so that a new metric needs neither training nor sampling.
@@ -170,6 +203,7 @@ rule features:
     input:
         PLAN.clips("judge"),
         inception=PLAN.inception,
+        real=rules.reference.output.real,
         images=f"runs/{PLAN.name}/{{images}}.zip",
     output:
         f"runs/{PLAN.name}/{{images}}.safetensors",
@@ -182,13 +216,14 @@ rule features:
         gpu=PLAN.gpu,
     params:
         inception=PLAN.inception_option,
+        truth=PLAN.truth,
         judge=PLAN.judge,
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("evaluation.features", "evaluation.pyramid", "gigagan.clip"),
+        code=registry.code("evaluation.features", "evaluation.pyramid", "gigagan.clip", "gigagan.perceptual"),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.features --images {input.images}"
-        " --judge {params.judge:q} {params.inception:q} --device {params.device} --out {output} &> {log}"
+        " --judge {params.judge:q} {params.inception:q} {params.truth:q} --device {params.device} --out {output} &> {log}"
 
 
 rule score:
@@ -239,8 +274,23 @@ use rule score as score_real with:
         who="--variant real",
 
 
+use rule score as score_filtered with:
+    input:
+        images=rules.filtered.output,
+        features=f"runs/{PLAN.name}/{{filter}}/samples.safetensors",
+        reference=f"runs/{PLAN.name}/reference.safetensors",
+    output:
+        f"runs/{PLAN.name}/{{filter}}/metrics.jsonl",
+    log:
+        f"runs/{PLAN.name}/{{filter}}/metrics.log",
+    params:
+        **SCORING,
+        who="--variant {filter}",
+
+
 rule curve:
     input:
+        PLAN.small[1:],
         weights=rules.train.output.weights,
         prompts=rules.reference.output.real,
         reference=f"runs/{PLAN.name}/reference.safetensors",
@@ -252,19 +302,23 @@ rule curve:
     resources:
         gpu=PLAN.gpu,
     params:
+        small=PLAN.small,
         judge=PLAN.judge,
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("evaluation.curve", "evaluation.features", "evaluation.metrics", "gigagan.sampling"),
+        code=registry.code(
+            "evaluation.curve", "evaluation.samplers", "evaluation.features", "evaluation.metrics", "gigagan.sampling"
+        ),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.curve --run $(dirname {input.weights})"
         " --real {input.prompts} --reference-features {input.reference} --judge {params.judge:q} --device {params.device}"
-        " --out {output} &> {log}"
+        " {params.small} --out {output} &> {log}"
 
 
 # Takes all cores so that nothing else runs meanwhile, and uses as many as the suite's recipe says.
 rule speed:
     input:
+        PLAN.small[1:],
         PLAN.of_runs("weights.safetensors"),
     output:
         f"runs/{PLAN.name}/speed.jsonl",
@@ -274,20 +328,22 @@ rule speed:
     resources:
         gpu=PLAN.gpu,
     params:
+        small=PLAN.small,
         runs=PLAN.of_runs("", seeds=PLAN.seeds[:1]),
         suite=PLAN.name,
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("evaluation.speed", "gigagan.sampling", "gigagan.networks"),
+        code=registry.code("evaluation.speed", "evaluation.samplers", "gigagan.sampling", "gigagan.networks"),
     shell:
         "python -m evaluation.speed --suite {params.suite} --device {params.device} --threads {params.threads}"
-        " --runs {params.runs} --out {output} &> {log}"
+        " --runs {params.runs} {params.small} --out {output} &> {log}"
 
 
 rule collect:
     input:
         rules.score_real.output,
         rules.score_untrained.output,
+        PLAN.filtered,
         PLAN.of_runs("metrics.jsonl"),
         rules.speed.output,
     output:

@@ -32,6 +32,7 @@ PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
 SCHEMA = HERE.parent / "config" / "config.schema.yaml"
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES = typing.get_args(Device)
+FILTERS = ("bicubic", "lanczos")  # the rivals of an upsampler that need no training
 INCEPTION_FILE = "inception-2015-12-05.pt"
 PHOTOGRAPHS = ("shards", "folder", "classes", "coco")
 
@@ -333,6 +334,36 @@ class Plan:
             for variant in self.variants
             for seed in seeds or self.seeds
         ]
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether the suite's models are upsamplers."""
+        return self.base.upsampler.input > 0
+
+    @property
+    def draw(self) -> str:
+        """The module, and the option for its input, that makes a run's samples."""
+        return "gigagan.upsample" if self.enlarges else "gigagan.sample --prompts"
+
+    @property
+    def prompts(self) -> str:
+        """What a run's samples are made from: captions, or small pictures with theirs."""
+        return f"runs/{self.name}/{'small' if self.enlarges else 'real'}.zip"
+
+    @property
+    def small(self) -> list[str]:
+        """The small pictures as words for the commands that draw by themselves; none where nothing is enlarged."""
+        return ["--small", self.prompts] if self.enlarges else []
+
+    def truth(self, wildcards: Any) -> list[str]:
+        """The ground truth of an image set, as words for evaluation.features; none where nothing was enlarged."""
+        of_samples = self.enlarges and wildcards.images.endswith("samples")
+        return ["--truth", f"runs/{self.name}/real.zip"] if of_samples else []
+
+    @property
+    def filtered(self) -> list[str]:
+        """The rows of what plain filters make of the small pictures."""
+        return [f"runs/{self.name}/{name}/metrics.jsonl" for name in FILTERS] if self.enlarges else []
 
     @property
     def scoring(self) -> str:

@@ -13,23 +13,24 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation import feature_file
+from evaluation import feature_file, samplers
 from evaluation.features import extract, judge_extractor
 from evaluation.metrics.clip_score import clip_score
 from evaluation.metrics.frechet import frechet_distance
-from gigagan import sampling
 from gigagan.archive import read_prompts
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
 from gigagan.files import write_jsonl
 from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.progress import Progress
+from gigagan.sampling import Sampler
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.curve", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="a run's folder")
     parser.add_argument("--real", type=Path, required=True, help="image set whose captions are the prompts")
+    parser.add_argument("--small", type=Path, help="of an upsampler: image set of the pictures that it enlarges")
     parser.add_argument("--reference-features", type=Path, required=True)
     parser.add_argument("--judge", required=True, help="CLIP that judges, the one of the reference features")
     parser.add_argument("--batch", type=positive, default=100, help="images at a time")
@@ -48,9 +49,9 @@ def main() -> None:
     progress = Progress(len(snapshots), unit="snapshots")
     lines = []
     for images_seen in snapshots:
-        sampler = sampling.load(args.run, args.device, images_seen)
+        sampler = samplers.load(args.run, args.device, images_seen, args.small)
 
-        def batch(start: int, sampler: sampling.Sampler = sampler) -> tuple[np.ndarray, list[str]]:
+        def batch(start: int, sampler: Sampler = sampler) -> tuple[np.ndarray, list[str]]:
             part = captions[start : start + args.batch]
             return sampler(part, list(range(start, start + len(part)))), part
 

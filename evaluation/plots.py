@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from evaluation import records
-from evaluation.records import REAL, REFERENCES, UNTRAINED, Row
+from evaluation.records import FILTERS, REAL, REFERENCES, UNTRAINED, Row
 from evaluation.summary import Cell, Column, Summary, Variant, in_order, of_suite, read_variants, summarise
 from evaluation.tables import heading
 from gigagan import files
@@ -264,7 +264,7 @@ def _half_widths(cell: Cell) -> np.ndarray | None:
 
 
 def read_grid(runs: Path, rows: list[Row], n: int) -> tuple[list[str], dict[str, np.ndarray], int]:
-    """The first ``n`` captions, ``{variant: uint8 [n, H, W, 3]}`` for the real images and all variants, and the seed.
+    """The first ``n`` captions, ``{variant: uint8 [n, H, W, 3]}`` for real images, filters and variants, and the seed.
 
     The seed is the lowest training seed that all variants with rows have samples of.
 
@@ -278,7 +278,8 @@ def read_grid(runs: Path, rows: list[Row], n: int) -> tuple[list[str], dict[str,
     if not shared:
         raise UserError("no training seed is common to all variants: a grid compares pictures of one seed")
     names, seed = sorted(seeds), min(shared)
-    paths = {REAL: runs / "real.zip"} | {name: runs / name / f"seed{seed}" / "samples.zip" for name in names}
+    filters = {name: runs / name / "samples.zip" for name in FILTERS if any(row["variant"] == name for row in rows)}
+    paths = {REAL: runs / "real.zip"} | filters | {name: runs / name / f"seed{seed}" / "samples.zip" for name in names}
 
     prompts = {name: read_prompts(path)[:n] for name, path in paths.items()}
     captions = [prompt["caption"] for prompt in prompts[REAL]]

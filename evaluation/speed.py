@@ -125,6 +125,7 @@ def name_of(run: Path) -> tuple[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.speed", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="FOLDER", help="<variant>/seed<N>")
+    parser.add_argument("--small", type=Path, help="of upsamplers: image set of the pictures that they enlarge")
     parser.add_argument("--suite", required=True)
     parser.add_argument("--protocol", default="speed@1")
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
@@ -136,12 +137,13 @@ def main() -> None:
         runs.of_run(run, args.suite, *name_of(run))  # what is wrong with a folder shows before the minutes of measuring
     import torch
 
-    from gigagan import provenance, sampling
+    from evaluation import samplers
+    from gigagan import provenance
 
     torch.set_num_threads(args.threads)
     machine = provenance.collect(str(args.device), args.threads)
-    samplers = {run: sampling.load(run, args.device) for run in args.runs}
-    records.write(args.out, measure(samplers, args.suite, protocol, {name: machine[name] for name in runs.MACHINE}))
+    loaded = {run: samplers.load(run, args.device, small=args.small) for run in args.runs}
+    records.write(args.out, measure(loaded, args.suite, protocol, {name: machine[name] for name in runs.MACHINE}))
 
 
 if __name__ == "__main__":

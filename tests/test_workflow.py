@@ -21,6 +21,17 @@ tiny:
   reference: 60
   snapshots: 1
   overrides: [*model, *scenes16, train.kimg=0.032]
+
+tiny_upsampler:
+  about: two steps of an upsampler
+  variants: [gigagan]
+  seeds: [0]
+  protocols: [tiny-upsampled@1]
+  judge: evaluation/weights/scenes-judge
+  samples: 40
+  reference: 60
+  snapshots: 1
+  overrides: [*model, *scenes16, *upsampler, upsampler.input=8, train.kimg=0.032]
 """
 PROTOCOL = """
   tiny@1:
@@ -28,6 +39,13 @@ PROTOCOL = """
     title: Scenes, too few
     images: 40
     reference: 60
+
+  tiny-upsampled@1:
+    <<: *scenes
+    title: Enlarged scenes, too few
+    images: 40
+    reference: 60
+    metrics: [fd, judge_distance, psnr, clip_score]
 """
 
 
@@ -67,7 +85,7 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("suite", ["smoke", "demo", "demo_long"])
+@pytest.mark.parametrize("suite", ["smoke", "demo", "demo_long", "upsample"])
 def test_every_suite_of_drawn_scenes_plans(suite):
     done = snakemake(ROOT, "--dry-run", "--forceall", "--quiet", "all", "--config", f"suite={suite}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -181,3 +199,36 @@ def test_a_regression_fails_the_workflow(project, passed):
     done = snakemake(project, *words, "--config", "suite=tiny")
     assert (done.returncode == 0) == passed
     assert "what was found" in done.stdout + done.stderr
+
+
+def test_upsamplers_stand_beside_filters_in_tables_and_pictures(project):
+    """Run alone: a suite of another kind leaves the other suite's results as they are."""
+    done = snakemake(project, "--cores", "2", "--config", "suite=tiny_upsampler")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    results = project / "results/tiny_upsampler"
+    rows = [json.loads(line) for line in (results / "metrics.jsonl").read_text().splitlines()]
+    assert {row["variant"] for row in rows} == {"real", "untrained", "bicubic", "lanczos", "gigagan"}
+    distances = {row["variant"]: row["value"] for row in rows if row["metric"] == "judge_distance"}
+    assert distances.keys() == {"untrained", "bicubic", "lanczos", "gigagan"}  # the truth has none to itself
+    assert 0 < distances["lanczos"] < distances["untrained"]
+    table = (results / "tables/ablation.md").read_text()
+    assert "Lanczos" in table
+    assert (results / "figures/grid.png").stat().st_size > 1000
+
+
+def test_edits_are_a_target_of_their_own(project):
+    assert not (project / "results/tiny/edits").exists()  # nothing that `all` makes
+    done = snakemake(project, "--cores", "2", "edits", "--config", "suite=tiny")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    made = {path.name for path in (project / "results/tiny/edits").iterdir()}
+    kinds = {
+        "truncation",
+        "truncation_overall",
+        "truncation_curve",
+        "interpolate",
+        "prompts",
+        "styles",
+        "mix",
+        "arithmetic",
+    }
+    assert made == {f"{kind}.{suffix}" for kind in kinds for suffix in ("png", "svg")}

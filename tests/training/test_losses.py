@@ -52,6 +52,16 @@ def test_gan_losses():
     assert losses.generator_gan(fake, WEIGHTS).item() == pytest.approx(literal(fake, -1), rel=1e-5)
 
 
+def test_the_matching_loss_pushes_each_logit_down_by_its_sigmoid():
+    """d softplus(D) / d D = sigmoid(D), shared out over pictures and positions; nothing where there is no c^."""
+    mismatched = {key: logits.requires_grad_() for key, logits in made_up().items()}
+    rows = torch.tensor([1.0, 0.0, 1.0])
+    losses.matching_aware(mismatched, WEIGHTS, rows).backward()
+    for key, logits in mismatched.items():
+        share = WEIGHTS[key] * rows[:, None, None] / logits.numel()
+        torch.testing.assert_close(logits.grad, share * logits.detach().sigmoid())
+
+
 def test_matching_loss_calls_mismatched_pairs_fake_and_skips_those_without_another_caption():
     mismatched = made_up()
     found = losses.matching_aware(mismatched, WEIGHTS, torch.tensor([1.0, 0.0, 1.0])).item()

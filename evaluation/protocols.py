@@ -35,6 +35,7 @@ class Protocol:
     clip: str | None
     prefix: str
     metrics: tuple[str, ...]
+    marks: bool = False  # no part of the hash: it changes no number, only who may have one
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,13 @@ def sha(protocol: Protocol, data: Mapping[str, Any], weights: Mapping[str, str])
     extractors to what identifies them (a network's weight hash, the version of a fixed one); those that take no part in
     the protocol do not matter, so that a new judge leaves caption-blind rows comparable.
     """
+    return _sha(protocol, dict(data), networks(protocol, weights))
+
+
+def networks(protocol: Protocol, weights: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``weights`` that take part in a protocol."""
     used = {name: weights[name] for name in (protocol.extractor, protocol.clip) if name}
-    used |= {name: weights[name] for name in protocol.metrics if name in weights}  # a metric with a network of its own
-    return _sha(protocol, dict(data), used)
+    return used | {name: weights[name] for name in protocol.metrics if name in weights}  # a metric's own network
 
 
 def speed_sha(protocol: SpeedProtocol, resolution: int) -> str:
@@ -76,7 +81,7 @@ def speed_sha(protocol: SpeedProtocol, resolution: int) -> str:
 
 
 def _sha(protocol: Any, *context: Any) -> str:
-    wording = {name: value for name, value in dataclasses.asdict(protocol).items() if name != "title"}
+    wording = {name: value for name, value in dataclasses.asdict(protocol).items() if name not in ("title", "marks")}
     return hashlib.sha256(json.dumps([wording, *context], sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -89,7 +94,8 @@ def _find(name: str, section: str, kind: Any) -> Any:
     known = _entries()[section]
     if name not in known:
         raise UserError(f"unknown protocol {name!r}{nearest(name, known)}")
-    given, wanted = known[name], {field.name for field in dataclasses.fields(kind)} - {"name"}
-    if wrong := given.keys() ^ wanted:
+    given, fields = known[name], {field.name: field for field in dataclasses.fields(kind) if field.name != "name"}
+    needed = {key for key, field in fields.items() if field.default is dataclasses.MISSING}
+    if wrong := (given.keys() - fields) | (needed - given.keys()):
         raise UserError(f"{FILE.name}: {name}: missing or unknown fields: {', '.join(sorted(wrong))}")
     return kind(name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

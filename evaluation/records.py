@@ -76,6 +76,7 @@ FIELDS: dict[str, Field] = {
     "p90": Field(float, required=False, nullable=True),
     "p99": Field(float, required=False, nullable=True),
     "flops_g": Field(float, required=False, nullable=True),
+    "judge_trained": Field(bool, required=False, nullable=True),  # the network that scores has trained the run, too
 }
 KEY = ("suite", "variant", "seed", "metric", "protocol", "device", "batch", "resolution", "threads", "dtype")
 """Two rows with the same key are two measurements of the same thing; the newer replaces the older."""

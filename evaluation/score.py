@@ -84,12 +84,18 @@ def _check_pairs(protocol: Protocol, inputs: Inputs, about: About, reference: Ab
         )
 
 
-def _check_networks(args: argparse.Namespace, weights: dict[str, str]) -> None:
-    trained = runs.networks(args.run) if args.run else set()
-    if own := [name for name, sha in weights.items() if sha in trained]:
+def _mark(protocol: Protocol, run: Path | None, weights: dict[str, str]) -> Row:
+    """What the rows of a run say where a network of the protocol has trained it.
+
+    Raises UserError for that unless the protocol marks such scores.
+    """
+    trained = runs.networks(run) if run else set()
+    own = [name for name, sha in protocols.networks(protocol, weights).items() if sha in trained]
+    if own and not protocol.marks:
         raise UserError(
-            f"{args.run}: the {own[0]} that is to score this run has trained it: score with another network"
+            f"{run}: the {own[0]} that is to score this run has trained it: {protocol.name} wants another network"
         )
+    return {"judge_trained": True} if own else {}
 
 
 def _meanings(path: Path, dataset: str) -> list[str]:
@@ -122,14 +128,15 @@ def main() -> None:
         columns |= {"kimg": args.kimg, "seconds": None}
     features, about = feature_file.read(args.features)
     reference, about_reference = feature_file.read(args.reference_features)
-    _check_networks(args, about["weights"])
     if about["images_sha256"] != sha256(args.images):
         raise UserError(f"{args.features} is not of {args.images}: extract the features again")
     meanings = _meanings(args.images, about_reference["images"].get("dataset", ""))
     rows = []
     for protocol in chosen:
         inputs = Inputs(args.images, meanings, features, reference, protocol.extractor)
-        rows += score(protocol, inputs, about, about_reference, columns)
+        scored = score(protocol, inputs, about, about_reference, columns)
+        mark = _mark(protocol, args.run, about["weights"] | about_reference["weights"])
+        rows += [row | mark for row in scored]
     records.write(args.out, rows)
 
 

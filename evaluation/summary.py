@@ -77,6 +77,7 @@ class Cell:
     difference: stats.Difference | None = None  # to the full model, paired by seed
     p: float = 1.0  # of the difference, Holm-corrected over the variants of the column
     p90: float | None = None  # of a speed: the 90th percentile, over seeds its mean
+    marked: bool = False  # the network that scores has trained the run, too
 
     @property
     def significant(self) -> bool:
@@ -255,9 +256,11 @@ def _cells(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> dic
             if len(runs) == 1 and row["low"] is not None and row["high"] is not None:
                 value = stats.Mean(value.value, row["low"], row["high"], 1)
                 over = "repetitions" if column.about.kind == "speed" else "captions"
+        marked = any(row.get("judge_trained") for row in runs.values())
         tails = [row["p90"] for row in runs.values() if row.get("p90") is not None]
         p90 = sum(tails) / len(tails) if tails and len(tails) == len(runs) else None
-        cells[name] = Cell(value, over, by_seed[name], compared.get(name), p.get(name, 1.0), p90)
+        cells[name] = Cell(value, over, by_seed[name], compared.get(name), p.get(name, 1.0), p90, marked)
+
     return cells
 
 

@@ -38,6 +38,8 @@ def cell_text(line: Line, column: Column) -> Text:
             value += f" [{column.show(cell.value.low)}, {column.show(cell.value.high)}]"
     if not line.is_reference and cell.value.n != line.n:
         value += f" (n={cell.value.n})"
+    if cell.marked:
+        value += " †"
     if cell.p90 is not None:
         value += f", p90 {column.show(cell.p90)}"
     difference = cell.difference
@@ -128,6 +130,8 @@ def _intervals(summary: Summary) -> list[str]:
         lines.append(f"[low, high] is a 95 % interval over {number} captions of one run, not over seeds.")
     if any(cell.over == "repetitions" for _, _, cell in cells):
         lines.append("[low, high] of a speed is an interval over repeated measurements of one run, not over seeds.")
+    if any(cell.marked for _, _, cell in cells):
+        lines.append("† The network that scores has also trained the run, as in the paper: read the score beside it.")
     differences = [cell.difference for _, _, cell in cells if cell.difference]
     if summary.full is None:
         lines.append(f"Without rows of the full model ({FULL}), nothing is compared.")
@@ -276,6 +280,7 @@ _CSV = (
     *("suite", "variant", "label", "metric", "protocol", "protocol_sha", "setting", *COSTS),
     *_MEAN,
     "p90",
+    "judge_trained",
     "interval_over",
     *(f"difference_{name}" for name in _MEAN),
     *("p", "p_holm", "significant"),
@@ -299,6 +304,7 @@ def csv_text(summary: Summary) -> str:
                 "setting": ", ".join(filter(None, column.setting)),
                 **line.costs,
                 "p90": cell.p90,
+                "judge_trained": cell.marked or None,
                 "interval_over": cell.over,
                 **{name: getattr(cell.value, name) for name in _MEAN},
             }

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation import features, protocols, reference, score, upsampling
+from evaluation import features, protocols, reference, score, tables, upsampling
 from evaluation.records import read
+from evaluation.summary import summarise
 from gigagan.clip import Clip
 from gigagan.errors import UserError
 from gigagan.pixels import to_tensor
@@ -110,7 +111,7 @@ def test_without_a_truth_there_is_no_score(scored):
         scored("bicubic", "upsampled-scenes@1", "--truth", "small.zip")
 
 
-def test_no_network_scores_a_run_that_it_has_trained(scored, clip_folder):
+def test_no_network_scores_a_run_that_it_has_trained(scored, clip_folder, monkeypatch):
     folder = Path("up/seed0")
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(RUN))
@@ -125,6 +126,16 @@ def test_no_network_scores_a_run_that_it_has_trained(scored, clip_folder):
         (folder / "config.json").write_text(json.dumps(about | own))
         with pytest.raises(UserError, match="the judge that is to score this run has trained it"):
             scored(*arguments, images="bicubic", run_folder=folder)
+    # ... unless the protocol says that such scores are marked: then every table shows it.
+    marking = dataclasses.replace(protocols.load("upsampled-scenes@1"), marks=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(protocols, "load", lambda name: marking)
+        marked = scored(*arguments, images="bicubic", run_folder=folder)
+    assert all(row["judge_trained"] for row in marked)
+    assert {row["protocol_sha"] for row in marked} == {row["protocol_sha"] for row in rows}
+    table = tables.markdown(summarise(marked, "up"))
+    assert table.count("†") == len(marked) + 1
+    assert "The network that scores has also trained the run" in table
     (folder / "config.json").write_text(json.dumps(about | {"trained_by": ["vgg"]}))
     with pytest.raises(UserError, match="the lpips that is to score this run has trained it"):
         scored("gigagan", "upsampled-photos-lpips@1", *TRUTH, "--lpips", "vgg", images="bicubic", run_folder=folder)

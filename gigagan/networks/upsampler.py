@@ -11,7 +11,7 @@ from gigagan.config import Config, channels
 from gigagan.networks.condition import Condition
 from gigagan.networks.conv import Conv, downsample, upsample
 from gigagan.networks.generator import Generator, Style, Synthesis
-from gigagan.networks.parameters import ACTIVATION_GAIN, leaky_relu
+from gigagan.networks.parameters import ACTIVATION_GAIN, constant, leaky_relu
 
 
 class Down(nn.Module):
@@ -55,6 +55,9 @@ class Upsampler(Synthesis):
         widths = {side: channels(g.channel_base, g.channel_max, side) for side in sides}
         self.from_rgb = Conv(3, widths[u.input], 1, gain=ACTIVATION_GAIN)
         self.encoder = nn.ModuleDict({str(r): Down(widths[r], widths[r // 2]) for r in sides[:-1]})
+        for level in self.levels:
+            for to_rgb in (*level.early_rgb, level.to_rgb):
+                to_rgb.bank = constant(*to_rgb.bank.shape)
         self.skips = nn.ModuleDict({str(r): Conv(widths[r], widths[r // 2], 1) for r in sides[:-1]})
 
     @property

@@ -12,6 +12,7 @@ from ablations import registry
 from gigagan.config import Config, parse_overrides
 from gigagan.networks.condition import Labels
 from gigagan.networks.generator import Generator
+from gigagan.networks.parameters import initialise
 from gigagan.networks.text import TextFeatures
 from gigagan.networks.upsampler import Down, Upsampler, generator_of, resized
 
@@ -161,3 +162,12 @@ def test_an_encoder_block_halves_and_is_residual(ready):
         for parameter in down.out.parameters():
             parameter.zero_()
     torch.testing.assert_close(down(x), down.skip(nn.functional.avg_pool2d(x, 2)))
+
+
+@torch.no_grad()
+def test_before_it_has_learned_anything_it_resizes(up, captions):
+    network = Upsampler(up(), 16)
+    initialise(network, 0, "generator")
+    z, noise, image = inputs(network, 2)
+    for level in network(z, captions(2), noise, image):
+        assert torch.equal(level, resized(image, level.shape[-1]))

@@ -34,6 +34,7 @@ from gigagan.options import positive
 # Okabe & Ito's palette, safe for colour-blind readers; yellow last, as it is faint on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vPXh"
+OF_REFERENCES = dict(zip((REAL, *FILTERS, UNTRAINED), "*<>x", strict=True))
 STYLES = ("-", "--", ":", "-.")
 GREY = "#555555"
 
@@ -64,10 +65,10 @@ class Looks:
         self._place = {variant.name: i for i, variant in enumerate(every)}
 
     def color(self, name: str) -> str:
-        return GREY if name == REAL else PALETTE[self._place[name] % len(PALETTE)]
+        return GREY if name in REFERENCES else PALETTE[self._place[name] % len(PALETTE)]
 
     def marker(self, name: str) -> str:
-        return "*" if name == REAL else MARKERS[self._place[name] % len(MARKERS)]
+        return OF_REFERENCES[name] if name in REFERENCES else MARKERS[self._place[name] % len(MARKERS)]
 
     def line(self, name: str) -> str:
         return STYLES[self._place[name] // len(PALETTE) % len(STYLES)]
@@ -246,7 +247,7 @@ def _title(column: Column, summary: Summary) -> str:
         if line.is_reference and column in line.cells
     ]
     first = f"{name} ({below})" if below and len(summary.find(column.metric)) > 1 else name
-    return "\n".join([*textwrap.wrap(first, 34), ", ".join(references)]).rstrip()
+    return "\n".join([*textwrap.wrap(first, 34), *textwrap.wrap(", ".join(references), 40)])
 
 
 def _positive(cell: Cell) -> bool:

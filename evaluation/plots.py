@@ -242,7 +242,7 @@ def bars(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
 def _title(column: Column, summary: Summary) -> str:
     name, below = heading(column, summary.columns)
     references = [
-        f"{line.variant.name} {column.show(line.cells[column].value.value)}"
+        f"{line.variant.name}\u00a0{column.show(line.cells[column].value.value)}"  # not to be torn apart
         for line in summary.lines
         if line.is_reference and column in line.cells
     ]

@@ -109,7 +109,11 @@ def test_the_package_itself_imports_nothing_heavy():
         assert [module for module in modules if module.split(".")[0] not in sys.stdlib_module_names] == ours
 
 
-@pytest.mark.parametrize("path", [*FILES, ROOT / "Snakefile"], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [*FILES, ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_no_file_is_longer_than_500_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
 

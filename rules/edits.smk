@@ -1,0 +1,64 @@
+# The figures of the paper that show what the latents hold, for the full model; not among what `all` makes.
+rule latents:
+    input:
+        weights=f"{PLAN.first}/weights.safetensors",
+        style_mean=f"{PLAN.first}/style_mean.safetensors",
+        prompts=rules.reference.output.real,
+    output:
+        expand(
+            "{results}/edits/{figure}.{suffix}",
+            results=RESULTS,
+            figure=[
+                "truncation",
+                "truncation_overall",
+                "interpolate",
+                "prompts",
+                "styles",
+                "mix",
+                "arithmetic",
+            ],
+            suffix=["png", "svg"],
+        ),
+    log:
+        f"runs/{PLAN.name}/latents.log",
+    threads: PLAN.threads
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("gigagan.edit", "gigagan.sheet", "gigagan.sampling", "gigagan.latents"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m gigagan.edit all --run $(dirname {input.weights})"
+        " --prompts {input.prompts} --device {params.device} --out $(dirname {output} | uniq) &> {log}"
+
+
+rule truncation:
+    input:
+        weights=f"{PLAN.first}/weights.safetensors",
+        style_mean=f"{PLAN.first}/style_mean.safetensors",
+        prompts=rules.reference.output.real,
+        reference=f"runs/{PLAN.name}/reference.safetensors",
+    output:
+        points=f"runs/{PLAN.name}/truncation.jsonl",
+        figure=multiext(f"{RESULTS}/edits/truncation_curve", ".png", ".svg"),
+    log:
+        f"runs/{PLAN.name}/truncation.log",
+    threads: PLAN.threads
+    resources:
+        gpu=PLAN.gpu,
+    params:
+        judge=PLAN.judge,
+        device=PLAN.device,
+        threads=PLAN.threads,
+        code=registry.code("evaluation.truncation", "evaluation.features", "evaluation.metrics", "gigagan.latents"),
+    shell:
+        "OMP_NUM_THREADS={params.threads} python -m evaluation.truncation --run $(dirname {input.weights})"
+        " --real {input.prompts} --reference-features {input.reference} --judge {params.judge:q} --device {params.device}"
+        " --out {output.points} --figure {output.figure[0]} &> {log}"
+
+
+rule edits:
+    input:
+        rules.latents.output,
+        rules.truncation.output,

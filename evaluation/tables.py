@@ -107,7 +107,7 @@ def caption(summary: Summary) -> list[str]:
     ]
     protocols = {(row["protocol"], row["protocol_sha"]) for row in rows}
     lines.append("Protocols: " + ", ".join(f"{name} ({sha})" for name, sha in sorted(protocols)) + ".")
-    models = [row for row in quality if row["variant"] != records.REAL] or quality  # no model made real images
+    models = [row for row in quality if row["variant"] not in records.RUNLESS] or quality  # no model made the others
     lines.append(f"Scored on {_words(_machine(row) for row in models)}." if models else "")
     lines.append(f"Speed on {_words(_machine(row) for row in speed)}." if speed else "")
     lines += _intervals(summary)

@@ -9,9 +9,11 @@ One line a snapshot: ``{"kimg": 12.0, "fd": 31.4, "clip_score": 0.41}``.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from evaluation import feature_file, samplers
 from evaluation.features import extract, judge_extractor
@@ -23,7 +25,36 @@ from gigagan.errors import UserError, command
 from gigagan.files import write_jsonl
 from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.progress import Progress
-from gigagan.sampling import Sampler
+
+Draw = Callable[[list[str], list[int]], np.ndarray]  # captions and seeds -> uint8 [B, R, R, 3]
+
+
+class Scorer:
+    """FD and CLIP score of whatever is drawn for the same captions, against one reference.
+
+    Raises UserError where the reference features were made with another judge.
+    """
+
+    def __init__(self, captions: list[str], reference: Path, judge: str, device: torch.device, batch: int) -> None:
+        features, about = feature_file.read(reference)
+        clip = Clip.load(judge).to(device)
+        if about["weights"].get("judge") != clip.sha:
+            raise UserError(f"{reference} was made with another judge than {judge}: extract it again")
+        self.captions, self.batch, self.reference = captions, batch, features["judge"]
+        self.extractor = judge_extractor(clip)
+
+    def __call__(self, draw: Draw) -> dict[str, float]:
+        """``{"fd": ..., "clip_score": ...}``; every picture's seed is its caption's place."""
+
+        def part(start: int) -> tuple[np.ndarray, list[str]]:
+            captions = self.captions[start : start + self.batch]
+            return draw(captions, list(range(start, start + len(captions)))), captions
+
+        features = extract((part(i) for i in range(0, len(self.captions), self.batch)), [self.extractor])
+        return {
+            "fd": float(frechet_distance(features["judge"], self.reference)),
+            "clip_score": clip_score(features["judge_image"], features["judge_text"]).value,
+        }
 
 
 def main() -> None:
@@ -38,11 +69,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="scores (JSON lines)")
     args = parser.parse_args()
 
-    reference, about = feature_file.read(args.reference_features)
-    judge = Clip.load(args.judge).to(args.device)
-    if about["weights"].get("judge") != judge.sha:
-        raise UserError(f"{args.reference_features} was made with another judge than {args.judge}: extract it again")
     captions = [prompt["caption"] for prompt in read_prompts(args.real)]
+    score = Scorer(captions, args.reference_features, args.judge, args.device, args.batch)
     snapshots = sorted(int(path.stem) for path in (args.run / "snapshots").glob("[0-9]*.safetensors"))
     if not snapshots:
         raise UserError(f"{args.run}: no snapshots there; train the run first")
@@ -50,17 +78,7 @@ def main() -> None:
     lines = []
     for images_seen in snapshots:
         sampler = samplers.load(args.run, args.device, images_seen, args.small)
-
-        def batch(start: int, sampler: Sampler = sampler) -> tuple[np.ndarray, list[str]]:
-            part = captions[start : start + args.batch]
-            return sampler(part, list(range(start, start + len(part)))), part
-
-        features = extract((batch(i) for i in range(0, len(captions), args.batch)), [judge_extractor(judge)])
-        lines.append({
-            "kimg": images_seen / 1000,
-            "fd": float(frechet_distance(features["judge"], reference["judge"])),
-            "clip_score": clip_score(features["judge_image"], features["judge_text"]).value,
-        })  # fmt: skip
+        lines.append({"kimg": images_seen / 1000, **score(sampler)})
         progress.update(len(lines))
     write_jsonl(args.out, lines)
 

@@ -11,6 +11,7 @@ point: ``{"towards": "prompt", "psi": 0.7, "fd": 31.4, "clip_score": 0.41, "n_im
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -24,13 +25,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from evaluation import feature_file, plots
-from evaluation.features import extract, judge_extractor
-from evaluation.metrics.clip_score import clip_score
-from evaluation.metrics.frechet import frechet_distance
+from evaluation import plots
+from evaluation.curve import Scorer
 from gigagan import sampling
 from gigagan.archive import read_prompts
-from gigagan.clip import Clip
 from gigagan.edit import fractions
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable, write_jsonl
@@ -137,11 +135,8 @@ def main() -> None:
     for path in filter(None, (args.out, args.figure)):
         check_writable(path.parent)
 
-    reference, about = feature_file.read(args.reference_features)
-    judge = Clip.load(args.judge).to(args.device)
-    if about["weights"].get("judge") != judge.sha:
-        raise UserError(f"{args.reference_features} was made with another judge than {args.judge}: extract it again")
     captions = [prompt["caption"] for prompt in read_prompts(args.real)][: args.n]
+    score = Scorer(captions, args.reference_features, args.judge, args.device, args.batch)
     sampler = sampling.load(args.run, args.device)
     means = [args.towards]
     if args.towards == "both":
@@ -150,17 +145,8 @@ def main() -> None:
     progress = Progress(len(chosen), unit="points")
     points: list[Point] = []
     for towards, how in chosen:
-        starts = range(0, len(captions), args.batch)
-        parts = ((captions[start : start + args.batch], start) for start in starts)
-        drawn = ((sampler(part, list(range(start, start + len(part))), how), part) for part, start in parts)
-        features = extract(drawn, [judge_extractor(judge)])
-        points.append({
-            "towards": towards,
-            "psi": getattr(how, towards),
-            "fd": float(frechet_distance(features["judge"], reference["judge"])),
-            "clip_score": clip_score(features["judge_image"], features["judge_text"]).value,
-            "n_images": len(captions),
-        })  # fmt: skip
+        figures = score(functools.partial(sampler, truncation=how))
+        points.append({"towards": towards, "psi": getattr(how, towards), **figures, "n_images": len(captions)})
         progress.update(len(points))
     write_jsonl(args.out, points)
     if args.figure:

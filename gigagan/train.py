@@ -42,6 +42,7 @@ from gigagan.training.checkpoint import Checkpoints, save_tensors
 from gigagan.training.ema import EMA
 from gigagan.training.phases import GigaGAN
 from gigagan.training.trainer import Rhythm, Trainer
+from gigagan.upsample import Upsampling
 
 MEAN_OVER = 1024  # training captions that the mean style is taken over
 GRID = 8  # pictures along each side of the sample grid
@@ -144,8 +145,6 @@ def sampled(
     captions, seeds = [item.caption for item in items], list(range(len(items)))
     if isinstance(network, Generator):
         return GeneratorSampler(network, clip, device, classes)(captions, seeds)
-    from gigagan.upsample import Upsampling
-
     small = shrink(to_tensor(torch.from_numpy(np.stack([item.image for item in items])), device), network.input)
     return Upsampling(network, clip, device, classes)(to_uint8(small), captions, seeds)
 

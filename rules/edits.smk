@@ -51,7 +51,9 @@ rule truncation:
         judge=PLAN.judge,
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("evaluation.truncation", "evaluation.features", "evaluation.metrics", "gigagan.latents"),
+        code=registry.code(
+            "evaluation.truncation", "evaluation.curve", "evaluation.features", "evaluation.metrics", "gigagan.latents"
+        ),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.truncation --run $(dirname {input.weights})"
         " --real {input.prompts} --reference-features {input.reference} --judge {params.judge:q} --device {params.device}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import chain
@@ -56,6 +57,10 @@ class CaptionedImages(ABC):
     @abstractmethod
     def contents(self) -> Iterator[tuple[str, int | str | None]]:
         """What the samples are read from, in order: name below the folder, and size or, of a table, its sha256."""
+
+    def below(self, file: Path) -> str:
+        """A file's name as seen from the data set's folder."""
+        return os.path.relpath(file, self.path)
 
     def __len__(self) -> int:
         return self._size

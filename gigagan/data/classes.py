@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,10 +60,7 @@ class Classes(CaptionedImages):
 
     def contents(self) -> Iterator[tuple[str, int | str | None]]:
         for image, _ in self._samples:
-            yield self.where_of(image), size_of(image)
+            yield self.below(image), size_of(image)
 
     def where(self, index: int) -> str:
-        return self.where_of(self._samples[index][0])
-
-    def where_of(self, file: Path) -> str:
-        return os.path.relpath(file, self.path)
+        return self.below(self._samples[index][0])

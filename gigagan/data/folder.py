@@ -72,17 +72,14 @@ class Folder(CaptionedImages):
 
     def contents(self) -> Iterator[tuple[str, int | str | None]]:
         for table in self._tables:
-            yield self._below(table), sha256(table)
+            yield self.below(table), sha256(table)
         for image, caption in dict(self._samples).items():
-            yield self._below(image), size_of(image)
+            yield self.below(image), size_of(image)
             if caption is None:
-                yield self._below(_text_of(image)), size_of(_text_of(image))
+                yield self.below(_text_of(image)), size_of(_text_of(image))
 
     def where(self, index: int) -> str:
-        return self._below(self._samples[index][0])
-
-    def _below(self, file: Path) -> str:
-        return os.path.relpath(file, self.path)
+        return self.below(self._samples[index][0])
 
 
 def _text_of(image: Path) -> Path:

@@ -107,6 +107,7 @@ METRICS: dict[str, Metric] = {
     "shape_accuracy": Metric("shape", True, unit="%"),
     "size_accuracy": Metric("size", True, unit="%"),
     "position_accuracy": Metric("position", True, unit="%"),
+    "relation_accuracy": Metric("relation", True, unit="%"),  # of two objects to each other
     "lpips": Metric("LPIPS", False),
     "judge_distance": Metric("distance to the truth, judge", False),
     "psnr": Metric("PSNR", True, unit="dB"),

@@ -1,7 +1,7 @@
 """Features to record rows: what the protocols of a suite say of one image set.
 
     python -m evaluation.score --features features.safetensors --images samples.zip \\
-        --reference-features reference.safetensors --protocols scenes@1,scenes-blind@1 \\
+        --reference-features reference.safetensors --protocols scenes@2,scenes-blind@1 \\
         --suite demo --variant gigagan --seed 0 --run runs/demo/gigagan/seed0 --out metrics.jsonl
 
 Reads what evaluation.features wrote and needs neither torch nor a model. The rows ``real``, ``bicubic`` and ``lanczos``

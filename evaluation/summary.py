@@ -227,7 +227,7 @@ def _column(row: Row) -> Column:
 
 
 def _position(column: Column) -> tuple[object, ...]:
-    by_length = (len(column.protocol), column.protocol)  # scenes@1 before scenes-blind@1
+    by_length = (len(column.protocol), column.protocol)  # scenes@2 before scenes-blind@1
     return (list(METRICS).index(column.metric), *by_length, column.protocol_sha, column.setting)
 
 

@@ -26,7 +26,6 @@ from gigagan import edit, latents, sampling
 from gigagan.config import to_dict
 from gigagan.errors import UserError
 from gigagan.files import check_writable, write_json
-from gigagan.latents import Truncation
 from gigagan.options import device as device_of
 from gigagan.sampling import STYLE_MEAN, WEIGHTS, GeneratorSampler, check_prompts
 from gigagan.training.checkpoint import save_tensors
@@ -70,8 +69,8 @@ class GigaGAN:
         self,
         prompts: Prompt | Sequence[Prompt],
         seed: int | Sequence[int] = 0,
-        truncation: float = 1.0,
-        global_truncation: float = 1.0,
+        truncation: float | None = None,
+        global_truncation: float | None = None,
     ) -> list[Image.Image]:
         """One picture for each prompt.
 
@@ -79,15 +78,15 @@ class GigaGAN:
             prompts: one or several; of a run that learned classes, their names or numbers.
             seed: of the first picture, the next ones count up; or one for each. A single prompt is drawn once with
                 each of several seeds.
-            truncation: 1 = none, 0 = the prompt's mean style (Appendix C.1).
-            global_truncation: after that, 1 = none, 0 = the mean style of the training captions.
+            truncation: 1 = none, 0 = the prompt's mean style (Appendix C.1); nothing = as the run's config says.
+            global_truncation: after that, 1 = none, 0 = the mean style of the training captions; nothing likewise.
 
         Raises:
             UserError: a prompt that is no string, blank or far too long; an unknown class; seeds of another number
                 than prompts; a truncation outside [0, 1]; global truncation of a run without its mean style.
         """
         captions = self._prompts(prompts)
-        how = Truncation(truncation, global_truncation)
+        how = self.sampler.truncation.but(truncation, global_truncation)
         seeds = _seeds(seed, len(captions))
         if len(captions) == 1:
             captions *= len(seeds)
@@ -103,8 +102,8 @@ class GigaGAN:
         b: Prompt,
         steps: int = 8,
         seed: int | tuple[int, int] = 0,
-        truncation: float = 1.0,
-        global_truncation: float = 1.0,
+        truncation: float | None = None,
+        global_truncation: float | None = None,
     ) -> list[Image.Image]:
         """``steps`` pictures from prompt ``a`` to ``b``, both included; with two seeds from one z to the other, too.
 
@@ -116,7 +115,7 @@ class GigaGAN:
             raise UserError(f"seed: an interpolation takes one seed, or one for each end, not {len(seeds)}")
         if not _whole(steps):
             raise UserError(f"steps {steps!r}: must be a whole number")
-        how = Truncation(truncation, global_truncation)
+        how = self.sampler.truncation.but(truncation, global_truncation)
         images = edit.along(self.sampler, captions, seeds, steps, truncation=how)
         return [Image.fromarray(image) for image in images]
 
@@ -126,8 +125,8 @@ class GigaGAN:
         fine: Prompt,
         layer: int | None = None,
         seed: int | tuple[int, int] = 0,
-        truncation: float = 1.0,
-        global_truncation: float = 1.0,
+        truncation: float | None = None,
+        global_truncation: float | None = None,
     ) -> Image.Image:
         """One picture whose levels below ``layer`` are asked for by one prompt, the others by another (Fig. 8).
 
@@ -140,7 +139,8 @@ class GigaGAN:
             raise UserError(f"seed: mixing takes one seed, or one for each prompt, not {len(seeds)}")
         cut = latents.check_cut(len(self.layers) // 2 if layer is None else layer, self.layers)
         sources = [[(caption, seed)] for caption, seed in zip(captions, seeds, strict=True)]
-        return Image.fromarray(edit.mixed(self.sampler, *sources, cut, Truncation(truncation, global_truncation))[1, 1])
+        how = self.sampler.truncation.but(truncation, global_truncation)
+        return Image.fromarray(edit.mixed(self.sampler, *sources, cut, how)[1, 1])
 
     def upsample(
         self,

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from gigagan.errors import UserError, nearest
 
 # Raise it when a change of code changes what a given recipe trains: the hash of every recipe changes with it.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,16 @@ class TrainConfig:
     threads: int = 1  # CPU threads: other counts give other bits, so they belong to the recipe
 
 
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Appendix C.1: how pictures are drawn unless a command says otherwise. Nothing of it changes what is learned, but
+    it belongs to a recipe: pictures of one recipe are drawn alike. Snapshots are drawn without, as no mean style of
+    theirs is kept."""
+
+    truncation: float = 1.0  # psi towards the mean style of the prompt: 1 = none, 0 = the mean itself
+    global_truncation: float = 1.0  # after that, towards the mean style over training captions
+
+
 # Which values every number (and entry of a tuple) may have, as intervals: an end with [ or ] belongs to its interval,
 # one with ( or ) does not. Beyond them a run would fail late, or quietly train something else.
 BOUNDS = {
@@ -237,6 +247,8 @@ BOUNDS = {
     "train.ema_kimg": "[0, inf)",
     "train.ema_rampup": "[0, inf)",
     "train.threads": "[1, inf)",
+    "sampling.truncation": "[0, 1]",
+    "sampling.global_truncation": "[0, 1]",
 }
 MAY_BE_EMPTY = ("attention_resolutions", "attention_depth")  # where attention.kinds=none
 
@@ -268,6 +280,7 @@ class Config:
     vision: VisionConfig = field(default_factory=VisionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         r = self.data.resolution
@@ -334,6 +347,8 @@ class Config:
             raise UserError(
                 f"upsampler.input={u.input}: must lie between upsampler.lowest={u.lowest} and data.resolution={r}"
             )
+        if self.sampling != SamplingConfig():
+            raise UserError("sampling: an upsampler's styles are not truncated: leave both truncations at 1")
 
     def _check_groups(self) -> None:
         group, d = self.discriminator.minibatch_std, self.discriminator
@@ -434,30 +449,9 @@ def from_dict(values: dict[str, Any]) -> Config:
     return parse_overrides(flat)
 
 
-# Fields that are younger than the first records, with the value that does what was done before there was a choice. With
-# that value they are left out of a recipe, so that a new part, switched off, renames none.
-YOUNGER = {
-    "condition.kind": "text",
-    "condition.classes": 0,
-    "condition.width": 512,
-    "attention.width": 1.0,
-    "generator.condition_width": 0,
-    "generator.first_convs": 2,
-    "generator.block_skip": False,
-    "generator.block_rgb": False,
-    "upsampler.input": 0,
-    "upsampler.lowest": 8,
-    "upsampler.augment": 0.1,
-    "discriminator.block_gain": 0.4,
-    "discriminator.predictor": "modulated",
-    "discriminator.entries": 0,
-    "discriminator.minibatch_std": 0,
-    "vision.weight": 0.0,
-    "vision.layers": (4, 8, 12),
-    "vision.channels": 64,
-    "loss.perceptual": "lpips",
-    "loss.perceptual_weight": 0.0,
-}
+# Fields that are younger than the records of this recipe version, with the value that does what was done before there
+# was a choice. With that value they are left out of a recipe, so that a new part, switched off, renames none.
+YOUNGER: dict[str, Any] = {}
 
 # These do not change what is learned from an image, so they are no part of a recipe: a longer budget only continues,
 # a path only says where the same data lie; loader processes, micro-batches and checkpointing only share out the work.

@@ -71,8 +71,8 @@ def along(
     (z, noise), text = sampler.draw(seeds), sampler.text(captions)
     blended = latents.blend(text, weights)
     if space == "w":
-        style = latents.Style(weights @ sampler.style(z, text).w, blended)
-        style = latents.truncate(sampler.generator, style, truncation, sampler.style_mean)
+        ends = sampler.style(z, text, Truncation())
+        style = sampler.truncate(ends._replace(w=weights @ ends.w, text=blended), truncation)
     else:
         style = sampler.style(latents.slerp(z, weights), blended, truncation)
     return sampler.synthesise(style, noise[:1].expand(len(weights), -1))
@@ -385,10 +385,12 @@ def main() -> None:
     folder = args.out if args.kind == "all" else args.out.parent
     if args.kind != "all" and args.out.suffix != ".png":
         raise UserError(f"--out {args.out}: must end in .png (an .svg is written beside it)")
-    truncation = Truncation(getattr(args, "truncation", 1.0), getattr(args, "global_truncation", 1.0))
     check_writable(folder)
     torch.set_num_threads(args.threads)
-    make = Makers(load(args.run, args.device, args.snapshot), args.prompts)
+    sampler = load(args.run, args.device, args.snapshot)
+    given = (getattr(args, name, None) for name in ("truncation", "global_truncation"))
+    truncation = sampler.truncation.but(*given)
+    make = Makers(sampler, args.prompts)
     sheets: dict[str, Callable[[argparse.Namespace], Sheet]] = {
         "truncation": make.truncation,
         "interpolate": lambda options: make.interpolate(options, truncation),

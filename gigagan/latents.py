@@ -50,6 +50,10 @@ class Truncation:
     prompt: float = 1.0  # psi towards the mean over z of the picture's own prompt
     overall: float = 1.0  # psi, after that, towards the mean over the training captions
 
+    def but(self, prompt: float | None = None, overall: float | None = None) -> Truncation:
+        """This one, with what is given in place of its own."""
+        return Truncation(self.prompt if prompt is None else prompt, self.overall if overall is None else overall)
+
     def __post_init__(self) -> None:
         names = {"prompt": "truncation", "overall": "global truncation"}
         for field in fields(self):
@@ -88,12 +92,12 @@ def global_mean(network: Synthesis, conditions: Iterable[Condition], seed: int) 
     return (total / n).float()
 
 
-def truncate(network: Synthesis, style: Style, truncation: Truncation | None, overall: Tensor | None = None) -> Style:
+def truncate(network: Synthesis, style: Style, truncation: Truncation, overall: Tensor | None = None) -> Style:
     """Two interpolations of w (Appendix C.1): towards the mean of its prompt, then towards the global mean [w_dim].
 
     Raises UserError where the second is asked for and there is no global mean.
     """
-    if truncation is None or truncation == Truncation():
+    if truncation == Truncation():
         return style
     w = style.w
     if truncation.prompt < 1:

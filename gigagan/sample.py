@@ -57,8 +57,8 @@ def enlarge(images: np.ndarray, upsampler: Upsampling, captions: list[str], seed
 
 
 def add_truncation(parser: argparse.ArgumentParser) -> None:
-    """The options --truncation and --global-truncation (Appendix C.1)."""
-    psi = {"type": real(), "default": 1.0, "metavar": "PSI"}
+    """The options --truncation and --global-truncation (Appendix C.1); without them, as the run's config says."""
+    psi = {"type": real(), "metavar": "PSI"}
     parser.add_argument("--truncation", help="styles towards their prompt's mean: 0 = all the way, 1 = not", **psi)
     parser.add_argument("--global-truncation", help="then towards the mean of the training captions", **psi)
 
@@ -88,13 +88,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.out.suffix not in (".zip", ".png"):
         raise UserError(f"--out {args.out}: must end in .zip (an archive with its captions) or .png (a grid)")
-    truncation = Truncation(args.truncation, args.global_truncation)
+    Truncation().but(args.truncation, args.global_truncation)  # refused before anything is loaded
     if args.caption is not None:
         check_prompts(args.caption)
     check_writable(args.out.parent)
     torch.set_num_threads(args.threads)
 
     sampler = load(args.run, args.device, args.snapshot)
+    truncation = sampler.truncation.but(args.truncation, args.global_truncation)
     if args.prompts:
         captions = [prompt["caption"] for prompt in read_prompts(args.prompts)]
     elif args.caption is None and sampler.encode.kind != "none":

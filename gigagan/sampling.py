@@ -128,12 +128,14 @@ class GeneratorSampler:
         device: torch.device,
         classes: Sequence[str] = (),
         style_mean: Tensor | None = None,
+        truncation: Truncation = Truncation(),  # noqa: B008 - frozen
         *,
         warn: bool = False,
     ) -> None:
         self.generator = generator.to(device).eval().requires_grad_(False)
         self.encode = Conditioning(generator.text, clip, device, classes, warn=warn)
         self.style_mean = style_mean  # [w_dim], over the training captions
+        self.truncation = truncation  # where none is asked for
         self.resolution = generator.resolution
         self.device = device
 
@@ -154,8 +156,11 @@ class GeneratorSampler:
     @torch.inference_mode()
     def style(self, z: Tensor, text: Text, truncation: Truncation | None = None) -> Style:
         """z [B, z_dim] and the text of as many prompts. Raises UserError as ``latents.truncate``."""
-        style = Style(self.generator.mapping(z, text.total), text)
-        return latents.truncate(self.generator, style, truncation, self.style_mean)
+        return self.truncate(Style(self.generator.mapping(z, text.total), text), truncation)
+
+    def truncate(self, style: Style, truncation: Truncation | None = None) -> Style:
+        """``latents.truncate`` with this generator's mean style and, where none is given, its own truncation."""
+        return latents.truncate(self.generator, style, truncation or self.truncation, self.style_mean)
 
     @torch.inference_mode()
     def synthesise(self, styles: list[Style] | Style, noise: Tensor, batch: int = 64) -> np.ndarray:
@@ -254,8 +259,12 @@ def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | No
     clip = load_clip(run, about)
     about, network = load_network(run, snapshot, clip)
     # A snapshot's styles have another mean than those of the weights that training ended with.
-    mean = _style_mean(run / STYLE_MEAN, about["config"].generator.w_dim) if snapshot is None else None
-    return GeneratorSampler(network, clip, torch.device(device), about.get("classes", ()), mean, warn=True)
+    mean, truncation = None, Truncation()
+    if snapshot is None:
+        config: Config = about["config"]
+        mean = _style_mean(run / STYLE_MEAN, config.generator.w_dim)
+        truncation = Truncation(config.sampling.truncation, config.sampling.global_truncation)
+    return GeneratorSampler(network, clip, torch.device(device), about.get("classes", ()), mean, truncation, warn=True)
 
 
 def _style_mean(path: Path, w_dim: int) -> Tensor | None:

@@ -118,6 +118,10 @@ def test_overrides_are_typed_and_the_last_one_counts():
         ("condition.kind=none", "attention.kinds=self+cross: reads captions, and condition.kind=none"),
         ("upsampler.input=64", "upsampler.input=64: must lie between upsampler.lowest=8 and data.resolution=64"),
         ("upsampler.input=24", "upsampler.input=24: must be a power of two"),
+        (
+            "upsampler.input=16 generator.attention_resolutions=16,32,32 sampling.truncation=0.5",
+            "sampling: an upsampler",
+        ),
         ("discriminator.minibatch_std=3", "train.batch=512: no multiple of discriminator.minibatch_std=3"),
         ("discriminator.entries=6", "discriminator.entries=6: data.resolution=64 has 5 levels"),
         ("generator.first_convs=3", "generator.first_convs=3: must be at least 1 and at most 2"),
@@ -125,7 +129,7 @@ def test_overrides_are_typed_and_the_last_one_counts():
 )
 def test_bad_overrides_are_refused_in_one_line(override, words):
     with pytest.raises(UserError) as error:
-        parse_overrides([override])
+        parse_overrides(override.split())
     assert words in error.value.message
     assert "\n" not in error.value.message
 

@@ -50,7 +50,6 @@ def overall(generator) -> torch.Tensor:
 
 
 def test_psi_1_is_no_truncation_to_the_bit(generator, style, overall):
-    assert latents.truncate(generator, style, None) is style
     assert latents.truncate(generator, style, Truncation(), overall) is style
     assert latents.truncate(generator, style, Truncation(1, 1)) is style
 

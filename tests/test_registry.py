@@ -87,7 +87,7 @@ SUITE = {
     "variants": "[gigagan]",
     "seeds": "[0]",
     "overrides": "[]",
-    "protocols": "[scenes@1]",
+    "protocols": "[scenes@2]",
     "judge": "j",
     "samples": "1000",
     "reference": "4000",
@@ -108,9 +108,9 @@ SUITE = {
         ("overrides", "generator.kernels=1", "overrides: must be a list of texts, not 'generator.kernels=1'"),
         ("samples", "lots", "samples: must be a whole number, not 'lots'"),
         ("samples", "0", "samples: must be at least 1, not 0"),
-        ("samples", "999", "scenes@1 scores 1000 samples against a reference of 4000, not 999 against 4000"),
-        ("reference", "400", "scenes@1 scores 1000 samples against a reference of 4000, not 1000 against 400"),
-        ("protocols", "[scenes@1, photos-inception@1]", "photos-inception@1 scores 10000 samples"),
+        ("samples", "999", "scenes@2 scores 1000 samples against a reference of 4000, not 999 against 4000"),
+        ("reference", "400", "scenes@2 scores 1000 samples against a reference of 4000, not 1000 against 400"),
+        ("protocols", "[scenes@2, photos-inception@1]", "photos-inception@1 scores 10000 samples"),
         ("device", "gpu", "device: must be auto or cpu or cuda, not 'gpu'"),
         ("gate", "1", "gate: must be true or false, not 1"),
         ("pretrain", "{judge: many}", "pretrain: must be a map from conditioner or judge to whole numbers"),
@@ -193,7 +193,7 @@ def test_unknown_names_suggest_the_nearest():
 def test_a_mistyped_override_of_any_listed_variant_is_found_before_any_work(yaml_files):
     yaml_files(
         variants=f"gigagan: {entry()}\nb: {entry('gigagan', '[generator.kernel=1]')}\n",
-        suites="s: {about: x, variants: [gigagan, b], seeds: [0], overrides: [], protocols: [scenes@1], judge: j, "
+        suites="s: {about: x, variants: [gigagan, b], seeds: [0], overrides: [], protocols: [scenes@2], judge: j, "
         "samples: 1000, reference: 4000}\n",
     )
     with pytest.raises(UserError, match=r"generator\.kernel.*did you mean 'generator\.kernels'"):

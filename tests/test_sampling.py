@@ -230,6 +230,22 @@ def test_the_mean_style_is_that_of_the_final_weights_alone(run):
     assert load(run).style_mean is None
 
 
+def test_a_run_is_truncated_as_its_config_says_unless_something_else_is_asked_for(run):
+    plain = load(run)
+    about = json.loads((run / "config.json").read_text())
+    about["config"]["sampling"] = {"truncation": 0.5, "global_truncation": 0.25}
+    (run / "config.json").write_text(json.dumps(about))
+    configured = load(run)
+    drawn = configured(CAPTIONS[:2], [1, 2])
+    assert np.array_equal(drawn, plain(CAPTIONS[:2], [1, 2], Truncation(0.5, 0.25)))
+    assert np.array_equal(configured(CAPTIONS[:2], [1, 2], Truncation()), plain(CAPTIONS[:2], [1, 2]))
+    assert configured.truncation.but(overall=1) == Truncation(0.5, 1)
+    assert load(run, snapshot=0).truncation == Truncation()  # its mean style is not kept
+    (run / "style_mean.safetensors").unlink()
+    with pytest.raises(UserError, match="global truncation: there is no style_mean"):
+        load(run)(CAPTIONS[:1], [0])
+
+
 def test_pictures_of_many_batches_are_those_of_one(run):
     sampler = load(run)
     style = sampler.style(sampler.draw([0, 1, 2])[0], sampler.text(CAPTIONS))

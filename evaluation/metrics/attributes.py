@@ -62,7 +62,7 @@ class Reading:
 
 
 def attribute_accuracy(images: np.ndarray, captions: Sequence[str]) -> dict[str, Score]:
-    """The five accuracies with their Wilson 95 % intervals; one that no caption asks for is left out.
+    """The six accuracies with their Wilson 95 % intervals; one that no caption asks for is left out.
 
     Args:
         images: uint8 ``[N, H, H, 3]``.
@@ -95,7 +95,7 @@ def judge(reading: Reading, said: Statement) -> dict[str, bool]:
         if asked.position:
             verdict["position_accuracy"] = seen is not None and _position(seen) == asked.position
     elif said.relation:
-        verdict["position_accuracy"] = complete and _arranged(reading.objects, said)
+        verdict["relation_accuracy"] = complete and _arranged(reading.objects, said)
     return verdict
 
 

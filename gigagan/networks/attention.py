@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gigagan.config import AttentionConfig
 from gigagan.errors import UserError
-from gigagan.networks.parameters import Linear
+from gigagan.networks.parameters import Linear, residual
 
 
 def head_count(width: int, head_width: int) -> int:
@@ -138,8 +138,8 @@ class Block(nn.Module):
         h, w = x.shape[2:]
         x = x.permute(0, 2, 3, 1).flatten(1, 2)
         if self.attention is not None:
-            x = torch.add(x, self.attention(x, *context), alpha=self.gain)
-        x = torch.add(x, self.mlp(x), alpha=self.gain)
+            x = residual(x, self.attention(x, *context), self.gain)
+        x = residual(x, self.mlp(x), self.gain)
         # Unflattening NHWC memory and permuting it back is a channels-last tensor, at no cost.
         return x.unflatten(1, (h, w)).permute(0, 3, 1, 2)
 

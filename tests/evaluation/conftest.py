@@ -33,7 +33,7 @@ def make_row() -> Callable[..., Row]:
             "high": None,
             "higher_is_better": METRICS[metric].higher_is_better if metric in METRICS else True,
             "n_images": 1000,
-            "protocol": "scenes@1",
+            "protocol": "scenes@2",
             "protocol_sha": "aaaaaaaaaaaa",
             "recipe_sha": "cccccccccccc",
             "kimg": 250.0,

@@ -199,10 +199,10 @@ def test_features_do_not_depend_on_the_batch_size() -> None:
 
 def test_real_images_are_scored_by_both_protocols(scored, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     smaller(monkeypatch)
-    rows = scored("--variant", "real", "--protocols", "scenes@1,scenes-blind@1")
+    rows = scored("--variant", "real", "--protocols", "scenes@2,scenes-blind@1")
     assert {(row["metric"], row["protocol"]) for row in rows} >= {
-        ("fd", "scenes@1"), ("fd", "scenes-blind@1"), ("clip_score", "scenes@1"), ("clip_score_shuffled", "scenes@1"),
-        ("shape_accuracy", "scenes@1"), ("background_color_accuracy", "scenes@1"),
+        ("fd", "scenes@2"), ("fd", "scenes-blind@1"), ("clip_score", "scenes@2"), ("clip_score_shuffled", "scenes@2"),
+        ("shape_accuracy", "scenes@2"), ("background_color_accuracy", "scenes@2"),
     }  # fmt: skip
     assert {(row["dataset"], row["variant"], row["seed"], row["resolution"]) for row in rows} == {
         ("scenes", "real", None, 16)
@@ -240,15 +240,15 @@ def test_a_run_gives_its_columns(scored, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_what_does_not_fit_the_protocol_is_one_clear_line(scored, monkeypatch, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="scores 1000 images against 4000, here are 100 and 150"):
-        scored("--variant", "real", "--protocols", "scenes@1")
-    with pytest.raises(UserError, match="did you mean 'scenes@1'"):
+        scored("--variant", "real", "--protocols", "scenes@2")
+    with pytest.raises(UserError, match="did you mean 'scenes@2'"):
         scored("--variant", "real", "--protocols", "scene@1")
     with pytest.raises(UserError, match="belong to every variant but 'real'"):
-        scored("--variant", "gigagan", "--protocols", "scenes@1")
+        scored("--variant", "gigagan", "--protocols", "scenes@2")
     with pytest.raises(UserError, match="same 'inception' on both sides"):
         scored("--variant", "real", "--protocols", "photos-inception@1")
     with pytest.raises(UserError, match=r"is not of .*reference\.zip"):
-        scored("--variant", "real", "--protocols", "scenes@1", images="reference.zip")
+        scored("--variant", "real", "--protocols", "scenes@2", images="reference.zip")
 
 
 def test_photographs_are_known_by_their_contents_and_scenes_by_their_settings() -> None:
@@ -286,5 +286,5 @@ def test_features_of_a_set_with_another_judge_are_refused(scored, monkeypatch, t
     write_images(tmp_path / "copy.zip", pictures(100), ["a big red circle on green"] * 100, range(100))
     extract(monkeypatch, tmp_path / "copy.zip", tmp_path / "real.safetensors")
     with pytest.raises(UserError, match="same 'judge' on both sides"):
-        scored("--variant", "real", "--protocols", "scenes@1", images="copy.zip")
+        scored("--variant", "real", "--protocols", "scenes@2", images="copy.zip")
     assert scored("--variant", "real", "--protocols", "scenes-blind@1", images="copy.zip")

@@ -11,7 +11,7 @@ from gigagan.errors import UserError
 
 DATA = {"dataset": "scenes", "resolution": 16, "objects": [0.75, 0.25, 0.0], "placed": 0.6}
 WEIGHTS = {"judge": "aa", "pyramid": "1"}
-NAMES = ("scenes@1", "scenes-blind@1", "photos@1", "photos-blind@1", "photos-inception@1")
+NAMES = ("scenes@2", "scenes-blind@1", "photos@1", "photos-blind@1", "photos-inception@1")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,11 +25,11 @@ def test_every_protocol_is_complete(name: str) -> None:
 
 
 def test_the_hash_covers_everything_that_changes_a_number() -> None:
-    protocol = load("scenes@1")
+    protocol = load("scenes@2")
     first = sha(protocol, DATA, WEIGHTS)
     assert len(first) == 12
     assert int(first, 16) >= 0
-    assert first == sha(load("scenes@1"), dict(reversed(DATA.items())), WEIGHTS | {"inception": "x"})
+    assert first == sha(load("scenes@2"), dict(reversed(DATA.items())), WEIGHTS | {"inception": "x"})
     changed = {
         sha(protocol, DATA | {"resolution": 32}, WEIGHTS),
         sha(protocol, DATA | {"objects": [1.0, 0.0, 0.0]}, WEIGHTS),
@@ -55,7 +55,7 @@ def test_speed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "suggestion"), [("scenes@2", "scenes@1"), ("photo-blind@1", "photos-blind@1"), ("xyz", "known: ")]
+    ("name", "suggestion"), [("scenes@3", "scenes@2"), ("photo-blind@1", "photos-blind@1"), ("xyz", "known: ")]
 )
 def test_an_unknown_name_suggests_the_nearest(name: str, suggestion: str) -> None:
     with pytest.raises(UserError, match=suggestion):

@@ -107,7 +107,7 @@ def test_metrics_without_spread() -> None:
         ({"protocol_sha": "eeeeeeeeeeee"}, "the protocol changed"),
         ({"recipe_sha": "eeeeeeeeeeee"}, "the recipe changed"),
         ({"kimg": 1.0}, "the number of training images changed"),
-        ({"protocol": "scenes@2"}, "missing from the fresh rows"),
+        ({"protocol": "scenes@1"}, "missing from the fresh rows"),
     ],
 )
 def test_what_cannot_be_compared_fails_and_says_what_to_do(expected, run, change: dict, words: str) -> None:
@@ -217,7 +217,7 @@ def test_command(run, tmp_path: Path, monkeypatch, capsys) -> None:
     assert content["passed"] is False
     assert content["verdict"] in printed
     lines = printed.splitlines()
-    assert len({line.index("scenes@1") for line in lines[1:9]}) == 1  # aligned
+    assert len({line.index("scenes@2") for line in lines[1:9]}) == 1  # aligned
     monkeypatch.setattr("sys.argv", ["regression", "--self-test", "--expected", str(stored)])
     with pytest.raises(SystemExit) as e:
         regression.main()

@@ -46,7 +46,7 @@ def make(tmp_path: Path, make_suite, variants_file, monkeypatch):
             files.write_text(tmp_path / "figures" / name, "<svg/>")
         figures, common = str(tmp_path / "figures"), ["--suite", "demo", "--records", str(tmp_path / "metrics.jsonl")]
         protocols = tmp_path / "protocols.yaml"
-        protocols.write_text("scenes@1:\n  title: <b>Scenes</b>\n")
+        protocols.write_text("scenes@2:\n  title: <b>Scenes</b>\n")
         arguments = [
             *common,
             "--figures",

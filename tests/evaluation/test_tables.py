@@ -33,7 +33,7 @@ def test_rows_are_ordered_real_full_variants_untrained(make_suite, variants_file
 
 
 def test_other_protocols_and_other_devices_never_share_a_column(make_row) -> None:
-    fd = [make_row(), make_row(seed=1, protocol_sha="dddddddddddd", protocol="scenes@1")]
+    fd = [make_row(), make_row(seed=1, protocol_sha="dddddddddddd", protocol="scenes@2")]
     speed = [
         make_row(metric="latency_ms", protocol="speed@1", seed=s, device=d, batch=1)
         for s, d in ((0, "CPU"), (1, "GPU"))
@@ -42,7 +42,7 @@ def test_other_protocols_and_other_devices_never_share_a_column(make_row) -> Non
     assert [len(c.cells) for c in summary.lines] == [4]
     assert all(cell.value.n == 1 for cell in summary.lines[0].cells.values())
     names = [tables.heading(column, summary.columns) for column in summary.columns]
-    assert names[:2] == [("FD\u00a0↓", "scenes@1 aaaaaa"), ("FD\u00a0↓", "scenes@1 dddddd")]
+    assert names[:2] == [("FD\u00a0↓", "scenes@2 aaaaaa"), ("FD\u00a0↓", "scenes@2 dddddd")]
     assert names[2:] == [("latency, ms\u00a0↓", "CPU, batch 1"), ("latency, ms\u00a0↓", "GPU, batch 1")]
 
 
@@ -80,7 +80,7 @@ def test_eight_seeds_separate_what_differs_and_only_that(make_suite, variants_fi
     assert difference.startswith("+")
     assert bold
     assert tables.finding(summary, line(summary, "no_attention")).startswith(
-        "worse: FD (scenes@1), FD (scenes-blind@1)"
+        "worse: FD (scenes@2), FD (scenes-blind@1)"
     )
     assert tables.finding(summary, line(summary, "no_ms_io")) == "not separable at n=8"
     assert f"**{difference}**" in tables.markdown(summary)
@@ -123,7 +123,7 @@ def test_caption_says_where_the_numbers_are_from(make_suite) -> None:
     rows = make_suite(seeds=2)
     rows[3]["git_dirty"] = True
     text = " ".join(tables.caption(of(rows)))
-    seen = ["1,000 images per run", "Training seeds: 0, 1.", "scenes@1 (aaaaaaaaaaaa)", "scenes-blind@1 (bbbbbbbbbbbb)"]
+    seen = ["1,000 images per run", "Training seeds: 0, 1.", "scenes@2 (aaaaaaaaaaaa)", "scenes-blind@1 (bbbbbbbbbbbb)"]
     for words in [*seen, "Some CPU, fp32, 1 thread", "2026-01-02", "0123456789", "uncommitted changes"]:
         assert words in text
 
@@ -142,7 +142,7 @@ def test_csv_has_the_unrounded_values(make_suite) -> None:
     summary = of(rows)
     entries = list(csv.DictReader(io.StringIO(tables.csv_text(summary))))
     assert len(entries) == sum(len(row.cells) for row in summary.lines)
-    ours = next(e for e in entries if (e["variant"], e["metric"], e["protocol"]) == ("no_attention", "fd", "scenes@1"))
+    ours = next(e for e in entries if (e["variant"], e["metric"], e["protocol"]) == ("no_attention", "fd", "scenes@2"))
     cell = line(summary, "no_attention").cells[summary.find("fd")[0]]
     assert float(ours["value"]) == cell.value.value
     assert float(ours["p_holm"]) == cell.p

@@ -43,14 +43,14 @@ Extractor = Callable[[np.ndarray, list[str]], dict[str, torch.Tensor]]
 
 
 def judge_extractor(judge: Clip, prefix: str = "") -> Extractor:
-    """Features of the CLIP that judges; ``prefix`` is put before each caption."""
+    """Features of the CLIP that judges; ``prefix`` is put before each caption, as tokens of its own."""
 
     def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
         pixels = to_tensor(images, judge.scale.device)
         return {
             "judge": judge.image_features(pixels),
             "judge_image": judge.embed_image(pixels),
-            "judge_text": judge.embed_text(judge.tokenize([prefix + caption for caption in captions])),
+            "judge_text": judge.embed_text(judge.tokenize(captions, prefix)),
         }
 
     return features

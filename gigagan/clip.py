@@ -26,7 +26,9 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 WEIGHTS_FILES = (WEIGHTS_FILE, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
                  "model.safetensors", "pytorch_model.bin")  # fmt: skip
 VOCABULARY = 49408
-"""Entries of the byte-pair vocabulary that ships inside open_clip; the last one is the end token."""
+"""Entries of the byte-pair vocabulary that ships inside open_clip."""
+END = VOCABULARY - 1
+"""The end token."""
 
 
 class Source(NamedTuple):
@@ -99,15 +101,23 @@ class Clip(nn.Module):
         """Stay in evaluation mode, whatever ``mode``: a network around this one must not move its batch statistics."""
         return super().train(False)
 
-    def tokenize(self, captions: list[str]) -> Tensor:
-        """Token indices, int64 ``[B, context_length]``; what is too long is cut before its end token and counted."""
+    def tokenize(self, captions: list[str], prefix: str = "") -> Tensor:
+        """Token indices, int64 ``[B, context_length]``; what is too long is cut before its end token and counted.
+
+        ``prefix`` is put in as tokens of its own, behind the start token, as GigaGAN's evaluation does it.
+        """
         import open_clip
 
+        n = self.context_length
         # One place more than there is: what stands in it is the end token of a caption that is too long.
-        tokens = open_clip.tokenize(captions, self.context_length + 1)
-        tokens, overflow = tokens[:, :-1].clone(), tokens[:, -1]
-        cut = overflow > 0
-        tokens[cut, -1] = overflow[cut]
+        tokens = open_clip.tokenize(captions, n + 1)
+        if prefix:
+            head = open_clip.tokenize([prefix], n)
+            head = head[:, 1 : int(head.argmax())].expand(len(tokens), -1)  # without its start and its end token
+            tokens = torch.cat([tokens[:, :1], head, tokens[:, 1:]], dim=1)
+        cut = tokens[:, n] > 0
+        tokens = tokens[:, :n].clone()
+        tokens[cut, -1] = END
         self.n_cut += int(cut.sum())
         return tokens.to(self.scale.device)
 

@@ -48,6 +48,17 @@ TINY = [
 
 
 @pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data that is not ours to commit: real captions. Without it, tests that want it are skipped."""
+    folder = Path(os.environ.get("GIGAGAN_DATA", Path(__file__).parents[2] / "shared/data"))
+    if not (folder / "prompts").is_dir():
+        pytest.skip(
+            f"real captions are wanted and {folder / 'prompts'} is not there (GIGAGAN_DATA names another folder)"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_overrides() -> list[str]:
     """Three levels (16, 8, 4 px) with a bank of two kernels and attention at 8 px; a step takes milliseconds."""
     return TINY

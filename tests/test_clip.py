@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
@@ -133,6 +134,33 @@ def test_long_captions_are_cut_before_the_end_token_and_counted(clip):
     assert clip.n_cut == 1
     clip.tokenize([long])
     assert clip.n_cut == 2
+
+
+def official(captions: list[str]) -> torch.Tensor:
+    """The recipe of GigaGAN's evaluation, step by step: 77 places, three tokens behind the start, the last one an end
+    token wherever a caption reaches it."""
+    tokens = open_clip.tokenize(captions)
+    prefix = open_clip.tokenize(["A photo depicts "])[:, 1:4].expand(len(tokens), -1)
+    tokens = torch.cat([tokens[:, :1], prefix, tokens[:, 1:]], dim=1)[:, :77]
+    last = tokens[:, 76:77]
+    last[last > 0] = 49407
+    return torch.cat([tokens[:, :76], last], dim=1)
+
+
+LISTS = {"coco2014_val_captions_5k.tsv": (5000, "caption"), "parti_prompts.tsv": (1632, "Prompt")}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_prefix_becomes_the_tokens_of_the_official_evaluation(tmp_path, shared, name):
+    with open(shared / "prompts" / name, encoding="utf-8", newline="") as file:
+        captions = [row[LISTS[name][1]] for row in csv.DictReader(file, delimiter="\t")]
+    assert len(captions) == LISTS[name][0]
+    captions += ["word " * n for n in (71, 72, 73, 74, 75, 76, 200)] + [""]
+    clip = Clip.load(str(make_folder(tmp_path / "clip")))
+    clip.context_length = 77
+    tokens = clip.tokenize(captions, "A photo depicts ")
+    assert torch.equal(tokens, official(captions))
+    assert clip.n_cut == sum(len(open_clip.tokenizer._tokenizer.encode(caption)) > 72 for caption in captions)
 
 
 def test_a_folder_is_named_in_three_ways_and_its_weights_are_computed_in_fp32(tmp_path):

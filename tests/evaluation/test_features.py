@@ -146,8 +146,8 @@ class FakeJudge:
     def to(self, device: torch.device) -> FakeJudge:
         return self
 
-    def tokenize(self, captions: list[str]) -> torch.Tensor:
-        return torch.tensor([[float(len(caption)), 1.0, 0.0] for caption in captions])
+    def tokenize(self, captions: list[str], prefix: str = "") -> torch.Tensor:
+        return torch.tensor([[float(len(prefix + caption)), 1.0, 0.0] for caption in captions])
 
     def embed_text(self, tokens: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(tokens)

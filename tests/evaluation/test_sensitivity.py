@@ -30,7 +30,7 @@ class FakeJudge:
     scale = torch.zeros(1)
     sha = "aa"
 
-    def tokenize(self, captions: list[str]) -> torch.Tensor:
+    def tokenize(self, captions: list[str], prefix: str = "") -> torch.Tensor:
         return torch.tensor([[len(caption), caption.count("e"), 1.0] for caption in captions])
 
     embed_text = staticmethod(torch.nn.functional.normalize)

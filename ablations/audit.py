@@ -14,13 +14,22 @@ SYSTEMS = (
     ("ImageNet 256, class to image (Table A1)", ("imagenet_64", "imagenet_64_256"), 569.0),
     ('text to 512 px image (Table 2, "1.0B")', ("laion_64", "laion_64_512"), 1011.6),
 )
-MATCHED_AT = ("laion_64", "imagenet_64", "laion_64_512")
+# A rung of the ladder is itself the ablation of the next one: variants are listed of Table A2's and Table 4's models.
+VARIED = (
+    "laion_64",
+    "imagenet_64",
+    "imagenet_64_256",
+    "imagenet_64_256_unconditional",
+    "laion_64_512",
+    "photos_128_1024",
+)
 
 HEAD = """# Parameters of the paper's models, in millions
 
 Made by `python -m ablations.registry params`: every configuration of `ablations/models.yaml`, built and counted. As in
 the paper, whose counts close only so, the learned text layers T are not part of G and D; ours stand in their own
-column (G's + D's). "{not_confirmed}": the paper's value could not be read from the paper itself.
+column (G's + D's), and so do the heads of the vision-aided discriminator, which the paper does not size.
+"{not_confirmed}": the paper's value could not be read from the paper itself.
 """
 
 
@@ -38,8 +47,8 @@ def models_table() -> str:
     counted = {name: _count(name) for name in registry.models()}
     lines = [
         HEAD.format(not_confirmed=NOT_CONFIRMED),
-        "| model | where | G | paper | difference | D | paper | difference | T | what is open |",
-        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | :-- |",
+        "| model | where | G | paper | difference | D | paper | difference | T | heads | what is open |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | :-- |",
     ]
     for name, model in registry.models().items():
         size = counted[name]
@@ -50,12 +59,13 @@ def models_table() -> str:
                 *_beside(size.generator, model.generator_m),
                 *_beside(size.discriminator, model.discriminator_m),
                 f"{size.generator_t + size.discriminator_t:.1f}",
+                f"{size.heads:.1f}",
                 model.note,
             )
         )
     for label, names, paper in SYSTEMS:
         total = sum(counted[name].generator for name in names)
-        lines.append(_row(label, " + ".join(f"`{name}`" for name in names), *_beside(total, paper), "", "", "", "", ""))
+        lines.append(_row(label, " + ".join(f"`{name}`" for name in names), *_beside(total, paper), *[""] * 6))
     return "\n".join(lines) + "\n"
 
 
@@ -64,23 +74,25 @@ def _variants() -> list[str]:
         "## Variants, as they are and matched in size",
         "",
         "A variant without a part has fewer parameters; its `_matched` twin has them given back as width. In brackets,",
-        "the difference to the model itself.",
+        "the difference to the model itself; D with the heads of the vision-aided discriminator. What a model has not",
+        "got cannot be taken out of it.",
         "",
         "| model | variant | G | D | widths |",
         "| :-- | :-- | --: | --: | :-- |",
     ]
-    for name in MATCHED_AT:
+    for name in VARIED:
         base, full = registry.model(name), _count(name)
         for variant in registry.variants():
             config = _varied(base, variant)
             if config is None or (size := sizes(config)) == full:
                 continue
+            judges, all_judges = size.discriminator + size.heads, full.discriminator + full.heads
             lines.append(
                 _row(
                     f"`{name}`",
                     f"`{variant}`",
                     f"{size.generator:.1f} ({size.generator / full.generator - 1:+.1%})",
-                    f"{size.discriminator:.1f} ({size.discriminator / full.discriminator - 1:+.1%})",
+                    f"{judges:.1f} ({judges / all_judges - 1:+.1%})",
                     _widths(config),
                 )
             )
@@ -88,12 +100,13 @@ def _variants() -> list[str]:
 
 
 def _varied(base: list[str], variant: str) -> Config | None:
-    """None where the model has not got the part that the variant takes out or changes."""
+    """None where the model has not got the part that the variant takes out."""
+    matched = registry.variants()[variant].match
     try:
-        own = parse_overrides([*base, *(o for v in registry.ancestry(variant) for o in v.overrides)])
+        parse_overrides(registry.varied(base, registry.ancestry(variant)[-2].name if matched else variant))
     except UserError:
         return None
-    return parse_overrides(registry.varied(base, variant)) if registry.variants()[variant].match else own
+    return parse_overrides(registry.varied(base, variant))
 
 
 def _widths(config: Config) -> str:

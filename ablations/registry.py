@@ -174,8 +174,13 @@ def recipe(of: Suite, variant: str) -> list[str]:
 def varied(base: Iterable[str], name: str) -> list[str]:
     """The ``path=value`` strings of a variant: those of what it is a variant of, its ancestors', its own, and widths
     where it is to be as large as the eldest of them."""
-    line = ancestry(name)
-    strings = [*base, *(o for variant in line for o in variant.overrides)]
+    line, strings = ancestry(name), list(base)
+    for variant in line:
+        before = parse_overrides(strings)
+        own = [_without(override, before, variant.name) for override in variant.overrides]
+        if own and parse_overrides([*strings, *own]) == before:
+            raise UserError(f"{variant.name}: changes nothing: this model has {', '.join(own)} already")
+        strings += own
     if line[-1].match:
         from ablations.sizes import matched
 
@@ -183,15 +188,35 @@ def varied(base: Iterable[str], name: str) -> list[str]:
     return strings
 
 
+def _without(override: str, config: Config, variant: str) -> str:
+    """An override as ``path=value``: ``path=-part`` takes a part out of what ``config`` has there, as self out of
+    self+cross.
+
+    Raises UserError where that part is not there, or where an ablation would add what the model has none of.
+    """
+    path, _, value = override.partition("=")
+    if path not in settings(config):
+        return override  # parse_overrides says what is wrong with it
+    there = settings(config)[path]
+    if value.startswith("-") and isinstance(there, str):
+        parts = there.split("+")
+        if value[1:] not in parts:
+            raise UserError(f"{variant}: takes {value[1:]} out of {path}, and this model has {there} there")
+        return f"{path}={'+'.join(part for part in parts if part != value[1:]) or 'none'}"
+    if there == "none":
+        raise UserError(f"{variant}: changes {path}, and this model has none there")
+    return override
+
+
 def difference(a: Config, b: Config) -> list[str]:
     """The settings in which two configs differ, as ``path: old -> new``."""
-    left, right = to_dict(a), to_dict(b)
-    return [
-        f"{section}.{name}: {left[section][name]} -> {value}"
-        for section, values in right.items()
-        for name, value in values.items()
-        if left[section][name] != value
-    ]
+    left = settings(a)
+    return [f"{path}: {left[path]} -> {value}" for path, value in settings(b).items() if left[path] != value]
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """Every value by its path."""
+    return {f"{section}.{name}": value for section, values in to_dict(config).items() for name, value in values.items()}
 
 
 def code(*modules: str) -> str:

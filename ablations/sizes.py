@@ -5,6 +5,7 @@ Networks are built on the meta device: nothing is allocated, however large they 
 
 from __future__ import annotations
 
+import functools
 import json
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -33,39 +34,63 @@ PARTS = ("generator", "discriminator")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters in millions: of G and D without T, as the paper counts them, and of T in each."""
+    """Parameters in millions: of G and D without T, as the paper counts them, of T in each, and of the vision-aided
+    discriminator's heads, which the paper does not mention."""
 
     generator: float
     discriminator: float
     generator_t: float
     discriminator_t: float
+    heads: float
+
+
+@functools.cache
+def clip_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of a CLIP, without its weights.
+
+    Raises UserError for a model that open_clip does not know, and for a folder that is neither there nor called as one
+    that gigagan.pretrain_clip will make.
+    """
+    from gigagan.clip import CONFIG_FILE, LOCAL_DIR
+    from gigagan.pretrain_clip import ARCHITECTURES
+
+    if not name.startswith(LOCAL_DIR):
+        import open_clip
+
+        model = name.partition(":")[0]
+        if (known := open_clip.get_model_config(model)) is None:
+            raise UserError(f"CLIP {model}: open_clip has no such model")
+        return known
+    folder = Path(name.removeprefix(LOCAL_DIR))
+    try:
+        return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]
+    except FileNotFoundError:
+        if folder.name in ARCHITECTURES:
+            return ARCHITECTURES[folder.name]
+        raise UserError(f"CLIP {name}: there is no {CONFIG_FILE}") from None
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{folder / CONFIG_FILE}: not an open_clip configuration ({type(e).__name__}: {e})") from None
 
 
 def text_size(config: Config) -> tuple[int, int]:
-    """Channels of a CLIP's text features and tokens of a caption, from its configuration alone.
+    """Channels of a CLIP's text features and tokens of a caption. Raises as ``clip_config``."""
+    text = clip_config(config.text.clip)["text_cfg"]
+    return text["width"], text.get("context_length", 77)
 
-    Raises UserError for a model that open_clip does not know. A folder that is not there yet is one that
-    gigagan.pretrain_clip will make.
-    """
-    name, _, _ = config.text.clip.partition(":")
-    if name == "local-dir":
-        folder = Path(config.text.clip.removeprefix("local-dir:"))
-        try:
-            text = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
-        except (OSError, ValueError, KeyError):
-            text = {"width": 64, "context_length": 28}
-    else:
-        import open_clip
 
-        known = open_clip.get_model_config(name)
-        if known is None:
-            raise UserError(f"CLIP {name}: open_clip has no such model")
-        text = known["text_cfg"]
-    return text["width"], text["context_length"]
+@functools.cache
+def map_widths(name: str) -> list[int]:
+    """Channels of a CLIP's feature maps, after each block of its image tower. Raises as ``clip_config``."""
+    import torch
+
+    from gigagan.clip import Clip
+
+    with torch.device("meta"):
+        return Clip(clip_config(name), {}).map_widths
 
 
 def network(config: Config, part: str) -> Any:
-    """The "generator" (or upsampler) or the "discriminator", on the meta device.
+    """The "generator" (or upsampler), the "discriminator" or the "vision_aided" one, on the meta device.
 
     Raises UserError where the configuration's channels cannot be shared among attention heads.
     """
@@ -73,10 +98,16 @@ def network(config: Config, part: str) -> Any:
 
     from gigagan.networks.discriminator import Discriminator
     from gigagan.networks.upsampler import generator_of
+    from gigagan.networks.vision_aided import VisionAided
 
     width, _ = text_size(config)
     with torch.device("meta"):
-        return (generator_of if part == "generator" else Discriminator)(config, width)
+        if part != "vision_aided":
+            return (generator_of if part == "generator" else Discriminator)(config, width)
+        widths = map_widths(config.vision.clip or config.text.clip)
+        return VisionAided(
+            config.vision, widths, Discriminator(config, width).text.width, config.discriminator.predictor
+        )
 
 
 def count(config: Config, part: str) -> tuple[float, float]:
@@ -88,7 +119,12 @@ def count(config: Config, part: str) -> tuple[float, float]:
 def sizes(config: Config) -> Sizes:
     """Raises as ``network``."""
     (generator, generator_t), (discriminator, discriminator_t) = (count(config, part) for part in PARTS)
-    return Sizes(generator, discriminator, generator_t, discriminator_t)
+    return Sizes(generator, discriminator, generator_t, discriminator_t, heads(config))
+
+
+def heads(config: Config) -> float:
+    """Millions of parameters of the vision-aided discriminator; 0 without one."""
+    return count(config, "vision_aided")[0] if config.vision.weight else 0.0
 
 
 def forward_gflops(config: Config) -> tuple[float, float]:
@@ -120,10 +156,15 @@ def matched(overrides: list[str], full: list[str]) -> list[str]:
     Raises UserError where no width does.
     """
     found = []
+    own, whole = parse_overrides(overrides), parse_overrides(full)
+    # What the vision-aided discriminator loses, D gets.
+    lost = {"generator": 0.0, "discriminator": heads(whole) - heads(own)}
     for part in PARTS:
-        target, _ = count(parse_overrides(full), part)
+        target = count(whole, part)[0] + lost[part]
         if abs(_off(overrides, part, target)) > 1e-6:
             found += _widened(overrides, part, target)
+    if not found:
+        raise UserError("there is nothing to match: it is as large as the full model already")
     return found
 
 

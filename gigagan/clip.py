@@ -6,8 +6,10 @@ Weights come only from files that are already on this machine: nothing is downlo
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,14 +31,23 @@ VOCABULARY = 49408
 """Entries of the byte-pair vocabulary that ships inside open_clip."""
 END = VOCABULARY - 1
 """The end token."""
+RANDOM = "random"
+"""The tag of a model with random weights, always the same ones: to try out a size, not to learn anything from."""
+# OpenAI trained with QuickGELU, and a file named by its path does not say whose it is.
+QUICK_GELU = frozenset({
+    "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",  # ViT-B/32 as open_clip fetches it
+    "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",  # ViT-L/14
+})  # fmt: skip
+OPENAI_SETTINGS = ("input_resolution", "context_length", "vocab_size")  # stand among the tensors of OpenAI's own files
 
 
 class Source(NamedTuple):
-    """Where a CLIP comes from: open_clip's ``model_cfg`` and ``preprocess_cfg``, and its file of weights."""
+    """Where a CLIP comes from: open_clip's ``model_cfg`` and ``preprocess_cfg``, and its file of weights, if it has
+    one."""
 
     config: dict[str, Any]
     preprocess: dict[str, Any]
-    weights: Path
+    weights: Path | None
 
 
 class Clip(nn.Module):
@@ -81,7 +92,7 @@ class Clip(nn.Module):
         Args:
             name: ``local-dir:FOLDER`` or a folder with open_clip's configuration and weights; or the name of an
                 open_clip model followed by one of its pretrained tags or a file (``ViT-L-14-quickgelu:openai``,
-                ``ViT-B-32:b32.safetensors``). A tag's weights are taken from the usual cache.
+                ``ViT-B-32:b32.safetensors``). A tag's weights are taken from the usual cache; ``random`` needs none.
             weights: a file to take instead of the cache's.
 
         Raises:
@@ -90,11 +101,20 @@ class Clip(nn.Module):
         """
         source = _folder(name, weights) or _registered(name, weights)
         try:
-            clip = cls(source.config, source.preprocess)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # for ``random``: what is filled in below is the same anyway
+                clip = cls(source.config, source.preprocess)
         except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ZeroDivisionError) as e:
             raise UserError(f"CLIP {name}: open_clip cannot build a model of this configuration: {e}") from None
-        _fill(clip.model, _read_weights(source.weights), source.weights)
-        clip.sha = sha256(source.weights)
+        if source.weights is None:
+            clip.sha = hashlib.sha256(name.encode()).hexdigest()
+        else:
+            state = _read_weights(source.weights)
+            clip.sha = sha256(source.weights)
+            if (clip.sha in QUICK_GELU or OPENAI_SETTINGS[0] in state) and not source.config.get("quick_gelu"):
+                model = name.partition(":")[0]
+                raise UserError(f"CLIP {name}: OpenAI trained with the other GELU; use {model}-quickgelu:FILE")
+            _fill(clip.model, state, source.weights)
         return clip.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Clip:
@@ -278,6 +298,8 @@ def _registered(name: str, weights: str) -> Source:
         raise UserError(f"CLIP {name}: open_clip has no model {model!r}{nearest(model, open_clip.list_models())}")
     config, trained = open_clip.get_model_config(model), open_clip.get_pretrained_cfg(model, tag)
     _check_text_tower(config["text_cfg"])
+    if tag == RANDOM:
+        return Source(config, {}, None)
     if tag and not trained:
         if not Path(tag).suffix:
             tags = open_clip.list_pretrained_tags_by_model(model)
@@ -318,6 +340,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, or of a ``torch.save`` file that holds nothing but tensors."""
     from safetensors.torch import load_file
 
+    if _is_torchscript(path):
+        raise UserError(
+            f"{path}: a TorchScript archive, as OpenAI's own downloads are: to load one is to run code. Take the same "
+            "weights as open_clip fetches them: `hf download timm/vit_large_patch14_clip_224.openai "
+            "open_clip_model.safetensors` (vit_base_patch32_clip_224.openai for ViT-B/32)"
+        )
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as e:  # a broken file breaks its readers in many ways
@@ -329,12 +357,20 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):  # whatever it is, its reader will say
+        return False
+
+
 def _fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Copy ``state`` into ``model``; unlike open_clip's own loader it resizes nothing, so that a misfit shows."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
-    state = convert_state_dict(model, state)
+    state = convert_state_dict(model, {key: value for key, value in state.items() if key not in OPENAI_SETTINGS})
     if hasattr(model, "text"):
         state = convert_to_custom_text_state_dict(state)
     expected = model.state_dict()

@@ -1,7 +1,8 @@
 """Every knob of the model and its training: typed, frozen, nested.
 
 A run is described by a list of ``path=value`` strings over these defaults (``generator.kernels=1``). Defaults are the
-paper's 64 px text-to-image base (Table A2, column "LAION & COYO 64") unless a comment says otherwise; the suites
+paper's 64 px text-to-image base (Table A2, column "LAION & COYO 64") unless a comment says otherwise; "likely" stands
+where no source confirms what we take that table to say. The suites
 in ``ablations/suites.yaml`` override sizes. A tuple with one entry holds for every resolution; a longer one has
 one entry per resolution, from 4 px up.
 """
@@ -62,9 +63,9 @@ class AttentionConfig:
         "self+cross"  # mlp: the blocks without their attention
     )
     head_width: int = 64  # not stated in the paper
-    mlp_ratio: float = 4.0
-    gain: float = 0.3  # of each residual branch
-    width: float = 1.0  # of queries, keys and values, as a multiple of the layer's channels
+    mlp_ratio: float = 4.0  # by the count of parameters
+    gain: float = 0.3  # of each residual branch; likely
+    width: float = 1.0  # of queries, keys and values, as a multiple of the layer's channels; likely
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class GeneratorConfig:
     channel_max: int = 1600
     blocks: tuple[int, ...] = (3, 3, 3, 2, 2)  # synthesis blocks (of two convolutions) per resolution
     kernels: tuple[int, ...] = (1, 1, 2, 4, 8)  # N, the bank of each adaptive convolution (Eq. 1); 1 = not adaptive
-    block_gain: float = 0.4  # of the residual branch of every block after a resolution's first
+    block_gain: float = 0.4  # of the residual branch of every block after a resolution's first; likely
     attention_resolutions: tuple[int, ...] = (8, 16, 32)
     attention_depth: tuple[int, ...] = (2, 2, 1)  # one entry per attention resolution, or one for all
     condition_width: int = 0  # t_global is mapped to so many channels before M, as StyleGAN2 does; 0 = it is not
@@ -107,7 +108,7 @@ class DiscriminatorConfig:
     # A resolution's last block halves it, those before are residual. Table A2's [1, 2, 2, 2, 2] is taken from 64 px
     # down: only so does the count come near the paper's 381.4M.
     blocks: tuple[int, ...] = (2, 2, 2, 2, 1)
-    block_gain: float = 0.4  # of the residual branch of every block before a resolution's last
+    block_gain: float = 0.4  # of the residual branch of every block before a resolution's last; likely
     attention_resolutions: tuple[int, ...] = (8, 16, 32)
     attention_depth: tuple[int, ...] = (2, 2, 1)
     predictor: Literal["modulated", "projection"] = "modulated"  # Eq. 7, or the projection of ImageNet's models
@@ -132,13 +133,13 @@ class LossConfig:
     """Sec. 3.4 and 3.5, Eq. 6 to 9, Table A2."""
 
     scale_ratio: tuple[float, ...] = (2.0, 1.0)  # weights of the levels, high to low (the last one repeats), normalised
-    early_exit_weight: float = 0.01  # of a prediction at j < L in the GAN loss (one at j = L has 1)
-    early_exit_matching_weight: float = 0.05  # the same in the matching loss
+    early_exit_weight: float = 0.01  # of a prediction at j < L in the GAN loss (one at j = L has 1); likely
+    early_exit_matching_weight: float = 0.05  # the same in the matching loss; likely
     # Which images D sees with another caption (Eq. 8); none: nobody does, so G's optional term is off, too.
     matching: Literal["real+fake", "real", "none"] = "real+fake"
-    matching_weight: float = 1.0
+    matching_weight: float = 1.0  # likely
     generator_matching_weight: float = 0.0  # optional: G minimises softplus(D(G(c), c^)); the paper is ambiguous
-    clip_weight: float = 0.2  # Eq. 9
+    clip_weight: float = 0.2  # Eq. 9; likely, up to 1
     clip_model: str = ""  # the CLIP of Eq. 9, which the paper does not name; empty = text.clip
     clip_captions: int = 0  # training captions to contrast with besides the batch's (c_n in Eq. 9), the same all along
     clip_temperature: float = 0.07  # Eq. 9 prints none

@@ -163,6 +163,47 @@ def test_a_prefix_becomes_the_tokens_of_the_official_evaluation(tmp_path, shared
     assert clip.n_cut == sum(len(open_clip.tokenizer._tokenizer.encode(caption)) > 72 for caption in captions)
 
 
+@pytest.mark.parametrize("name", ["ViT-L-14-quickgelu", "ViT-B-32-quickgelu"])
+def test_the_papers_clips_have_openais_gelu_in_both_towers(name):
+    with torch.device("meta"):
+        model = build(open_clip.get_model_config(name))
+    kinds = {type(module).__name__ for module in model.modules() if "GELU" in type(module).__name__}
+    assert kinds == {"QuickGELU"}
+
+
+def test_openais_own_file_is_known_by_what_else_stands_in_it(tiny, tmp_path):
+    state = load_file(tiny / WEIGHTS_FILE)
+    settings = {"input_resolution": torch.tensor(16), "context_length": torch.tensor(12), "vocab_size": torch.tensor(9)}
+    torch.save({**state, **settings}, tmp_path / "openai.pt")
+    with pytest.raises(UserError, match="OpenAI trained with the other GELU; use tiny-clip-quickgelu:FILE"):
+        Clip.load(f"tiny-clip:{tmp_path / 'openai.pt'}")
+    quick = CONFIGS["vit"] | {"quick_gelu": True}
+    (tmp_path / "tiny-clip-quickgelu.json").write_text(json.dumps(quick))
+    open_clip.add_model_config(tmp_path / "tiny-clip-quickgelu.json")
+    clip = Clip.load(f"tiny-clip-quickgelu:{tmp_path / 'openai.pt'}")
+    assert all(torch.equal(v, state[k].float()) for k, v in clip.model.state_dict().items())
+
+
+def test_a_torchscript_archive_is_refused_unread(tiny, tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "ViT-L-14.pt")
+    with pytest.raises(UserError, match=r"to load one is to run code.*hf download"):
+        Clip.load(f"tiny-clip:{tmp_path / 'ViT-L-14.pt'}")
+
+
+def test_random_weights_are_always_the_same_and_leave_torchs_own_numbers_alone(tiny):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one = Clip.load("tiny-clip:random")
+    assert torch.equal(torch.rand(3), expected)
+    again = Clip.load("tiny-clip:random")
+    assert one.sha == again.sha
+    assert len(one.sha) == 64
+    state = again.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in one.model.state_dict().items())
+    assert one.embed_text(one.tokenize(CAPTIONS)).std() > 0
+
+
 def test_a_folder_is_named_in_three_ways_and_its_weights_are_computed_in_fp32(tmp_path):
     folder = make_folder(
         tmp_path / "clip", preprocess={"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}

@@ -32,6 +32,50 @@ def test_models_of_two_stages():
         )
 
 
+# Cells of Table A2 that PAPER.md marks as read from the paper or a source that had it.
+CONFIRMED = {
+    "generator.z_dim": 128,
+    "generator.w_dim": 1024,
+    "generator.mapping_depth": 4,
+    "generator.channel_base": 16384,
+    "generator.channel_max": 1600,
+    "generator.kernels": (1, 1, 2, 4, 8),
+    "generator.blocks": (3, 3, 3, 2, 2),
+    "generator.attention_resolutions": (8, 16, 32),
+    "generator.attention_depth": (2, 2, 1),
+    "discriminator.attention_resolutions": (8, 16, 32),
+    "discriminator.attention_depth": (2, 2, 1),
+    "discriminator.minibatch_std": 0,
+    "text.clip": "ViT-L-14-quickgelu:openai",
+    "text.depth": 4,
+    "vision.clip": "ViT-B-32-quickgelu:openai",
+    "loss.scale_ratio": (2.0, 1.0),
+    "loss.r1_weight": 0.2048,
+    "loss.r1_interval": 16,
+    "train.batch": 1024,
+    "train.lr_generator": 0.0025,
+    "train.lr_discriminator": 0.0025,
+    "train.beta1": 0.0,
+    "train.beta2": 0.99,
+    "train.weight_decay": 1e-5,
+    "train.weight_decay_attention": 0.01,
+}
+
+
+def test_the_base_has_what_is_confirmed_of_table_a2():
+    found = registry.settings(parse_overrides(registry.model("laion_64")))
+    assert {path: found[path] for path in CONFIRMED} == CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("name", "beta"), [("laion_64", 0.9999), ("imagenet_64", 0.9651), ("imagenet_64_256_unconditional", 0.9912)]
+)
+def test_the_average_of_g_forgets_as_fast_as_the_paper_s(name, beta):
+    config = parse_overrides(registry.model(name))
+    assert 0.5 ** (config.train.batch / (config.train.ema_kimg * 1000)) == pytest.approx(beta, abs=0.02 * (1 - beta))
+    assert config.train.ema_rampup == 0
+
+
 def test_what_no_source_confirms_is_not_printed():
     """PAPER.md's recalled cells serve as a guide only."""
     recalled = {"imagenet_64": ("209.5", "76.7"), "imagenet_64_256": ("359.8", "30.7"), "laion_64_512": ("130.1",)}

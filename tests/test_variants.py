@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from ablations.registry import ancestry, difference, recipe, suite, suites, variants, varied
-from ablations.sizes import sizes
+from ablations.registry import ancestry, difference, model, recipe, suite, suites, variants, varied
+from ablations.sizes import Sizes, sizes
 from evaluation.summary import FULL
 from gigagan.config import Config, parse_overrides
 from gigagan.data import open_dataset
+from gigagan.errors import UserError
 from gigagan.networks import attention
 from gigagan.networks.discriminator import Discriminator, Predictor
 from gigagan.networks.generator import Generator
@@ -50,8 +53,8 @@ OFF: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 
 @pytest.fixture
-def configured(tiny) -> Callable[[str], Config]:
-    return lambda variant: tiny(*(o for v in ancestry(variant) for o in v.overrides))
+def configured(tiny_overrides) -> Callable[[str], Config]:
+    return lambda variant: parse_overrides(varied(tiny_overrides, variant))
 
 
 def parameters(config: Config, clips) -> dict[str, Tensor]:
@@ -63,7 +66,57 @@ def test_every_variant_is_covered_here():
     assert variants().keys() == {"gigagan", *OFF, *MATCHED}
 
 
-MATCHED = ("no_adaptive_kernels_matched", "no_attention_matched", "no_ms_io_matched")
+MATCHED = tuple(name for name, variant in variants().items() if variant.match)
+
+
+def test_wherever_parameters_are_removed_a_matched_variant_stands_beside_it():
+    """What costs less than 1 % of its network is as good as matched."""
+    base = suite("demo").overrides
+    full = sizes(parse_overrides(varied(base, "gigagan")))
+    for name in OFF:
+        off = sizes(parse_overrides(varied(base, name)))
+        lost = max(1 - off.generator / full.generator, 1 - judges(off) / judges(full))
+        assert (f"{name}_matched" in variants()) == (lost > 0.01), name
+
+
+def judges(size: Sizes) -> float:
+    return size.discriminator + size.heads
+
+
+@pytest.mark.parametrize("name", ["stylegan2", "deeper", "imagenet_64"])
+def test_a_variant_takes_away_and_never_adds_or_is_refused(name):
+    base = model(name)
+    full, refused = sizes(parse_overrides(base)), {}
+    for variant in OFF:
+        try:
+            config = parse_overrides(varied(base, variant))
+        except UserError as e:
+            refused[variant] = e.message
+            continue
+        size = sizes(config)
+        assert config != parse_overrides(base)
+        assert size.generator <= full.generator
+        assert judges(size) <= judges(full)
+    expected = {"stylegan2": set(OFF), "imagenet_64": set(OFF) - OF_IMAGENET, "deeper": set(OFF) - OF_DEEPER}
+    assert refused.keys() == expected[name]
+    assert all("this model has" in message for message in refused.values())
+
+
+OF_IMAGENET = {"no_adaptive_kernels", "no_attention", "no_self_attention", "attention_mlp_only"}
+OF_DEEPER = {"no_adaptive_kernels", "no_attention", "no_self_attention", "no_cross_attention", "attention_mlp_only",
+             "no_matching_loss"}  # fmt: skip
+
+
+def test_self_attention_alone_leaves_none_and_a_small_conditioner_is_counted_before_it_is_trained(tmp_path):
+    assert parse_overrides(varied(model("imagenet_64"), "no_self_attention")).attention.kinds == "none"
+    asked = "text.clip=local-dir:{}/conditioner"
+    there, absent = Path(parse_overrides(suite("demo").overrides).text.clip.removeprefix("local-dir:")), tmp_path
+    shutil.copytree(there, tmp_path / "made" / "conditioner")
+    base = suite("demo").overrides
+    first = sizes(parse_overrides([*base, asked.format(absent)]))
+    assert first == sizes(parse_overrides([*base, asked.format(tmp_path / "made")]))
+    with pytest.raises(UserError, match="there is no open_clip_config"):
+        sizes(parse_overrides([*base, f"text.clip=local-dir:{tmp_path / 'mistyped'}"]))
 
 
 @pytest.mark.parametrize("variant", MATCHED)
@@ -73,9 +126,9 @@ def test_a_matched_variant_is_its_parent_given_back_as_width(of, variant):
     full, off, again = (
         sizes(parse_overrides(varied(base, v))) for v in ("gigagan", ancestry(variant)[-2].name, variant)
     )
-    assert (off.generator, off.discriminator) != (full.generator, full.discriminator)
+    assert (off.generator, judges(off)) != (full.generator, judges(full))
     assert again.generator == pytest.approx(full.generator, rel=0.01)
-    assert again.discriminator == pytest.approx(full.discriminator, rel=0.01)
+    assert judges(again) == pytest.approx(judges(full), rel=0.01)
     changed = difference(
         parse_overrides(varied(base, ancestry(variant)[-2].name)), parse_overrides(varied(base, variant))
     )

@@ -127,16 +127,15 @@ def _row(*cells: str) -> str:
 MEMORY_HEAD = """# Memory of a training step, in GiB
 
 Made by `python -m ablations.registry memory`: counted, not measured, by running every phase of a step (R1's second
-derivative included) on tensors that have shapes and lifetimes but no data. Between steps a GPU holds weights, Adam's
-moments and G's average; at the peak also gradients and activations. Not counted: the frozen CLIPs (0.5 GiB for
-ViT-L/14's text tower), LPIPS, the allocator's fragments and what CUDA keeps for itself. fp32; a GPU has 80 GB, which
-are 74.5 GiB.
+derivative included) with all its losses on tensors that have shapes and lifetimes but no data. Between steps a GPU
+holds weights (the frozen CLIPs' and LPIPS's among them), Adam's moments and G's average; at the peak also gradients and
+activations. Not counted: the allocator's fragments and what CUDA keeps for itself. fp32; a GPU has 80 GB, which are
+{gpu:.1f} GiB.
 
 | model | images a GPU | between steps | peak | peak with gradient checkpointing |
 | :-- | --: | --: | --: | --: |
 """
-# Frozen networks are no part of the count.
-NO_FROZEN = ["loss.clip_weight=0", "vision.weight=0", "loss.perceptual_weight=0"]
+GPU_GIB = 80e9 / 2**30
 
 
 def memory_table() -> str:
@@ -147,8 +146,8 @@ def memory_table() -> str:
             continue
         peaks = []
         for again in ("false", "true"):
-            strings = [*registry.model(name), *NO_FROZEN, f"train.gradient_checkpointing={again}"]
+            strings = [*registry.model(name), f"train.gradient_checkpointing={again}"]
             peak, held = step_gb(parse_overrides(strings), model.per_gpu)
             peaks.append(f"{peak:.1f}")
         rows.append(_row(f"{model.label} (`{name}`)", str(model.per_gpu), f"{held:.1f}", *peaks))
-    return MEMORY_HEAD + "\n".join(rows) + "\n"
+    return MEMORY_HEAD.format(gpu=GPU_GIB) + "\n".join(rows) + "\n"

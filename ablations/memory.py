@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from ablations.sizes import text_size
-from gigagan.config import Config
+from gigagan.config import Config, parse_overrides
 
 
 def step_gb(config: Config, batch: int) -> tuple[float, float]:
-    """GiB that ``batch`` images take on one device: at the peak of a step, and in between (weights, Adam's moments, G's
-    average). All phases are run, R1 among them.
+    """GiB that ``batch`` images take on one device: at the peak of a step, and in between (weights, those of the frozen
+    CLIPs and of LPIPS among them, Adam's moments, G's average). All phases are run, R1 among them, with all losses.
 
-    Left out: the frozen CLIPs (0.5 GiB for ViT-L/14's text tower in fp32), the allocator's fragments, and what a
-    framework keeps for itself (some GiB).
+    Left out: the allocator's fragments, and what a framework keeps for itself (some GiB).
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -26,11 +24,12 @@ def step_gb(config: Config, batch: int) -> tuple[float, float]:
     from gigagan.training.batches import Batch
     from gigagan.training.phases import GigaGAN
 
+    config = without_files(config)
     width, tokens = text_size(config)
-    side, kind = config.data.resolution, config.condition.kind
+    side, kind, n_captions = config.data.resolution, config.condition.kind, batch + config.loss.clip_captions
     with FakeTensorMode(), _peak() as memory:
-        text: Any = SimpleNamespace(text_width=width) if kind == "text" else None
-        model = GigaGAN(config, Clips(text, None, None), 0, torch.device("cpu"))
+        clips = Clips.load(config, torch.device("cpu"))
+        model = GigaGAN(config, clips, 0, torch.device("cpu"))
         average = generator_of(config, width)
         phases = model.phases()
         index = torch.zeros(batch, dtype=torch.long)
@@ -40,13 +39,14 @@ def step_gb(config: Config, batch: int) -> tuple[float, float]:
             text=asked,
             other=asked,
             has_other=torch.ones(batch),
-            positives=torch.zeros(batch, batch, dtype=torch.bool),
+            positives=torch.eye(batch, n_captions, dtype=torch.bool),
             seeds=list(range(batch)),
         )
+        embeddings = torch.randn(n_captions, clips.guide.embed_dim if clips.guide else 0)
         for phase in phases:
             for network in (model.generator, model.critics):  # as the trainer does
                 network.requires_grad_(network is phase.network)
-            loss = phase.loss(shown, torch.empty(0))
+            loss = phase.loss(shown, embeddings)
             sum(loss.values()).backward()
             del loss
             phase.optimizer.step()
@@ -54,6 +54,19 @@ def step_gb(config: Config, batch: int) -> tuple[float, float]:
         between = memory.live
         del average
         return memory.peak / 2**30, between / 2**30
+
+
+def without_files(config: Config) -> Config:
+    """The same with random weights in place of every frozen network's, which are as large."""
+    from gigagan.clip import RANDOM
+
+    given = {
+        "text.clip": config.text.clip,
+        "vision.clip": config.vision.clip,
+        "loss.clip_model": config.loss.clip_model,
+    }
+    named = [f"{path}={name.partition(':')[0]}:{RANDOM}" for path, name in given.items() if name]
+    return parse_overrides([*named, f"loss.lpips_backbone={RANDOM}"], config)
 
 
 def _peak() -> Any:

@@ -215,7 +215,9 @@ class Clips(NamedTuple):
 
         def clip(name: str, wanted: bool) -> Clip | None:
             if wanted and name not in held:
-                held[name] = Clip.load(name).to(device)
+                held[name] = Clip.load(name)
+                if device.type != "cpu":  # where it is already; and fake tensors, which only count, cannot be moved
+                    held[name].to(device)
             return held[name] if wanted else None
 
         return cls(

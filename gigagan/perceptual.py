@@ -7,6 +7,7 @@ downloaded.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gigagan.clip import Clip, _read_weights
+from gigagan.clip import RANDOM, Clip, _read_weights
 from gigagan.errors import UserError
 from gigagan.files import sha256
 
@@ -50,7 +51,8 @@ class Lpips(nn.Module):
 
     Args:
         backbone: weights of torchvision's vgg16 or alexnet, its ``state_dict()`` as .safetensors or as a file of
-            torch.save that holds nothing but tensors; its classifier may be left out.
+            torch.save that holds nothing but tensors; its classifier may be left out. ``random``: as torch sets them
+            when it makes such a network, to try out a size.
         net: which of the two they are of.
 
     Raises:
@@ -62,12 +64,16 @@ class Lpips(nn.Module):
         import lpips
 
         backbone = Path(backbone)
+        if str(backbone) == RANDOM:
+            self.model = _network(net)
+            self.sha = hashlib.sha256(f"{net}:{RANDOM}".encode()).hexdigest()
+            self.requires_grad_(False).eval()
+            return
         if not backbone.is_file():
             raise UserError(f"LPIPS: there is no file of weights {backbone}: give torchvision's {NETWORKS[net]}")
         # On "meta" the package neither fills half a gigabyte with random numbers nor asks for a download.
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it calls torchvision in the way of long ago
-            self.model = lpips.LPIPS(pretrained=False, net=net, pnet_rand=True, use_dropout=False, verbose=False)
+        with torch.device("meta"):
+            self.model = _network(net)
         heads = _read_weights(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth")
         state = {**_heads(heads), **_trunk(self.model, _read_weights(backbone), backbone, net)}
         constants = {name: b for name, b in self.model.state_dict().items() if name.startswith("scaling_layer.")}
@@ -87,6 +93,15 @@ class Lpips(nn.Module):
         # The package's own normalisation has no gradient where all channels are zero, and training meets such places.
         features = self.model.net(self.model.scaling_layer(_at_least(images)))
         return [F.normalize(x, dim=1, eps=1e-10) for x in features]
+
+
+def _network(net: str) -> nn.Module:
+    """The package's own, as it is before it has any weights."""
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls torchvision in the way of long ago
+        return lpips.LPIPS(pretrained=False, net=net, pnet_rand=True, use_dropout=False, verbose=False)
 
 
 def _at_least(images: Tensor) -> Tensor:

@@ -75,7 +75,8 @@ def _perceptual(config: Config, clips: Clips, device: torch.device) -> Perceptua
         raise UserError(
             "loss.perceptual=lpips: say where VGG-16's weights are (loss.lpips_backbone=FILE), or take clip"
         )
-    return Lpips(Path(loss.lpips_backbone)).to(device)
+    lpips = Lpips(Path(loss.lpips_backbone))
+    return lpips if device.type == "cpu" else lpips.to(device)  # fake tensors, which only count, cannot be moved
 
 
 class Judgement(NamedTuple):

@@ -1,10 +1,11 @@
-"""Entries of a YAML file as instances of a dataclass, with every field checked against its declared type."""
+"""What an entry of variants.yaml, models.yaml and suites.yaml holds, and how it is read: every field is checked against
+its declared type."""
 
 from __future__ import annotations
 
 import re
 import typing
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar
@@ -13,6 +14,7 @@ from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 
 T = TypeVar("T")
+Device = Literal["auto", "cpu", "cuda"]
 WORDS = {str: ("text", "texts"), int: ("a whole number", "whole numbers"), bool: ("true or false", "true or false"),
          float: ("a number", "numbers")}  # fmt: skip
 LEAST = {
@@ -25,6 +27,52 @@ LEAST = {
     "pretrain": 1,
 }
 MAY_BE_EMPTY = ("overrides", "pretrain", "expect")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An entry of variants.yaml."""
+
+    name: str
+    label: str
+    overrides: tuple[str, ...]
+    parent: str | None = None
+    expect: str = ""  # what the paper leads one to expect
+    match: bool = False  # widened until G and D have as many parameters as its eldest ancestor's
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of models.yaml: one of the paper's, at its size."""
+
+    name: str
+    label: str
+    source: str
+    overrides: tuple[str, ...]
+    parent: str | None = None
+    generator_m: float | None = None  # millions of parameters that the paper prints
+    discriminator_m: float | None = None
+    per_gpu: int = 0  # images a GPU holds at once, for the count of memory; 0 = not counted
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An entry of suites.yaml: variants x seeds x data set x protocols x budget."""
+
+    name: str
+    about: str
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...]
+    protocols: tuple[str, ...]
+    judge: str
+    samples: int
+    reference: int
+    snapshots: int = 5
+    device: Device = "auto"
+    gate: bool = False
+    pretrain: dict[Literal["conditioner", "judge"], int] = field(default_factory=dict)  # images to train CLIPs on first
 
 
 def read(path: Path, kind: type[T]) -> dict[str, T]:

@@ -18,11 +18,11 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from ablations import entries
+from ablations.entries import Device, Model, Suite, Variant, read
 from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
 from gigagan.errors import UserError, command, nearest
 from gigagan.files import read_yaml, write_text
@@ -30,57 +30,10 @@ from gigagan.files import read_yaml, write_text
 HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
 SCHEMA = HERE.parent / "config" / "config.schema.yaml"
-Device = Literal["auto", "cpu", "cuda"]
 DEVICES = typing.get_args(Device)
 FILTERS = ("bicubic", "lanczos")  # the rivals of an upsampler that need no training
 INCEPTION_FILE = "inception-2015-12-05.pt"
 PHOTOGRAPHS = ("shards", "folder", "classes", "coco")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """An entry of variants.yaml."""
-
-    name: str
-    label: str
-    overrides: tuple[str, ...]
-    parent: str | None = None
-    expect: str = ""  # what the paper leads one to expect
-    match: bool = False  # widened until G and D have as many parameters as its eldest ancestor's
-
-
-@dataclass(frozen=True)
-class Model:
-    """An entry of models.yaml: one of the paper's, at its size."""
-
-    name: str
-    label: str
-    source: str
-    overrides: tuple[str, ...]
-    parent: str | None = None
-    generator_m: float | None = None  # millions of parameters that the paper prints
-    discriminator_m: float | None = None
-    per_gpu: int = 0  # images a GPU holds at once, for the count of memory; 0 = not counted
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """An entry of suites.yaml: variants x seeds x data set x protocols x budget."""
-
-    name: str
-    about: str
-    variants: tuple[str, ...]
-    seeds: tuple[int, ...]
-    overrides: tuple[str, ...]
-    protocols: tuple[str, ...]
-    judge: str
-    samples: int
-    reference: int
-    snapshots: int = 5
-    device: Device = "auto"
-    gate: bool = False
-    pretrain: dict[Literal["conditioner", "judge"], int] = field(default_factory=dict)  # images to train CLIPs on first
 
 
 Entry = TypeVar("Entry", Variant, Model)
@@ -99,7 +52,7 @@ def models() -> dict[str, Model]:
 
 
 def _related(file: str, kind: type[Entry]) -> dict[str, Entry]:
-    found = entries.read(HERE / file, kind)
+    found = read(HERE / file, kind)
     for name in found:
         _line(name, found)
     return found
@@ -134,7 +87,7 @@ def model(name: str) -> list[str]:
 @functools.cache
 def suites() -> dict[str, Suite]:
     """Every suite by name."""
-    return entries.read(HERE / "suites.yaml", Suite)
+    return read(HERE / "suites.yaml", Suite)
 
 
 def suite(name: str) -> Suite:
@@ -164,6 +117,16 @@ def _check(of: Suite, names: Iterable[str]) -> None:
             parse_overrides(overrides)
         except UserError as e:
             raise UserError(f"suite {of.name}: {name}: {e.message}") from None
+
+
+def chosen(of: Suite, variants: str, seeds: str) -> Suite:
+    """The suite with other variants and seeds, as a person lists them; nothing listed: its own.
+
+    Raises UserError for an unknown variant, one that the suite's model has not got, or what is no list of seeds.
+    """
+    names = tuple(dict.fromkeys(_listed("variants", variants) or of.variants))
+    _check(of, names)
+    return replace(of, variants=names, seeds=tuple(_seeds(seeds) or dict.fromkeys(of.seeds)))
 
 
 def recipe(of: Suite, variant: str) -> list[str]:
@@ -239,13 +202,11 @@ class Plan:
     def __init__(self, config: dict[str, Any]) -> None:
         self.suite = suite(str(config["suite"]))
         self.name = self.suite.name
-        named = _listed("variants", str(config.get("variants", "")))
-        chosen = list(dict.fromkeys(named or self.suite.variants))
-        _check(self.suite, chosen)
-        self.full = self.suite.variants[0] if self.suite.variants[0] in chosen else chosen[0]
+        mine = chosen(self.suite, str(config.get("variants", "")), str(config.get("seeds", "")))
+        self.full = self.suite.variants[0] if self.suite.variants[0] in mine.variants else mine.variants[0]
         place = {name: i for i, name in enumerate(self.suite.variants)}
-        self.variants = sorted(chosen, key=lambda name: place.get(name, len(place)))
-        self.seeds = _seeds(str(config.get("seeds", ""))) or list(dict.fromkeys(self.suite.seeds))
+        self.variants = sorted(mine.variants, key=lambda name: place.get(name, len(place)))
+        self.seeds = list(mine.seeds)
         folders = {key: str(config.get(key, "")) for key in ("shards", "images", "annotations", "weights")}
         self.overrides = tuple(self._fill(o, folders) for o in self.suite.overrides)
         self.base = parse_overrides(list(self.overrides))
@@ -457,6 +418,8 @@ def main() -> None:
     costs = commands.add_parser("cost", help="time, memory and disk of a suite, before anything starts")
     costs.add_argument("suite")
     costs.add_argument("--device", choices=list(sizes.RATES), default="cpu")
+    costs.add_argument("--variants", default="", help="others than the suite's, separated by commas")
+    costs.add_argument("--seeds", default="", help="others than the suite's, as 0-7")
     params = commands.add_parser("params", help="parameters of every model of the paper, ours beside the paper's")
     params.add_argument("--out", type=Path, help="write them there instead of printing them")
     memory = commands.add_parser("memory", help="GPU memory that a training step of the paper's models takes, counted")
@@ -469,7 +432,7 @@ def main() -> None:
     printers: dict[str, Callable[[], str]] = {
         "list": _list,
         "show": lambda: _show(args.suite, args.variant),
-        "cost": lambda: sizes.cost(args.suite, args.device),
+        "cost": lambda: sizes.cost(args.suite, args.device, args.variants, args.seeds),
         "params": audit.table,
         "memory": audit.memory_table,
         "overrides": lambda: " ".join(varied(model(args.model), args.variant)),

@@ -212,9 +212,14 @@ def _widened(overrides: list[str], part: str, target: float) -> list[str]:
     return best
 
 
-def cost(name: str, device: str) -> str:
-    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums."""
-    of = registry.suite(name)
+def _time(hours: float, device: str) -> str:
+    return f"{hours:,.1f} {device}-hours" if hours >= 1 else f"{60 * hours:.0f} {device}-minutes"
+
+
+def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
+    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums; of other
+    ``variants`` and ``seeds`` than the suite's own where they are given, as the workflow takes them."""
+    of = registry.chosen(registry.suite(name), variants, seeds)
     lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
     total_hours = total_disk = memory = 0.0
     for variant in of.variants:
@@ -241,7 +246,7 @@ def cost(name: str, device: str) -> str:
         total_hours += hours
         lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':10} {hours:8.2f}")
     lines.append(
-        f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {total_hours:.1f} {device}-hours of "
+        f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {_time(total_hours, device)} of "
         f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
         f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
         f"{'core' if device == 'cpu' else 'device'})"

@@ -1,0 +1,68 @@
+"""Cached statistics of a reference: mean and covariance of its features, in an ``.npz``.
+
+Read are the layouts of clean-fid, pytorch-fid and StudioGAN, which are one: arrays ``mu`` [D] and ``sigma`` [D, D].
+Ours is the same with a third array, ``about``, that says in JSON how the statistics were made; the others do not say.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigagan.errors import UserError
+from gigagan.files import written_whole
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean [D] and unbiased covariance [D, D] of a set of features, in float64.
+
+    Attributes:
+        about: how they were made (protocol, number of images, weights, ...); empty where the file does not say.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def write(path: str | Path, statistics: Statistics) -> None:
+    """Whole or not at all."""
+    about = np.frombuffer(json.dumps(statistics.about, sort_keys=True).encode(), np.uint8)
+    with written_whole(path) as temporary:
+        np.savez(temporary, mu=statistics.mean, sigma=statistics.covariance, about=about)
+
+
+def read(path: str | Path) -> Statistics:
+    """Raises UserError for a file that is missing, no ``.npz`` of such statistics, or holds what cannot be any."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if missing := {"mu", "sigma"} - set(arrays.files):
+                there = ", ".join(arrays.files) or "nothing"
+                raise UserError(f"{path}: no statistics: {', '.join(sorted(missing))} is missing (it holds {there})")
+            mean, covariance = (np.asarray(arrays[name], np.float64) for name in ("mu", "sigma"))
+            about = json.loads(arrays["about"].tobytes()) if "about" in arrays.files else {}
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file of statistics") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:  # pickles among them, which are not read
+        raise UserError(f"{path}: not an .npz of statistics that can be read: {e}") from None
+    d = mean.shape[0] if mean.ndim == 1 else 0
+    if not d or covariance.shape != (d, d) or not isinstance(about, dict):
+        raise UserError(
+            f"{path}: mu {list(mean.shape)} and sigma {list(covariance.shape)} are not the mean [D] and covariance "
+            "[D, D] of one set of features"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise UserError(f"{path}: holds NaN or infinity: make it again")
+    scale = np.abs(np.diag(covariance)).max()
+    if (np.diag(covariance) < 0).any() or np.abs(covariance - covariance.T).max() > 1e-6 * max(scale, 1e-12):
+        raise UserError(
+            f"{path}: sigma is no covariance (it is not symmetric, or a variance is negative): make it again"
+        )
+    return Statistics(mean, covariance, about)

@@ -139,8 +139,8 @@ def test_a_block_adds_attention_and_mlp_with_a_reduced_gain(ready):
     block = ready(Block(SelfAttention(WIDTH, HEAD, STYLE), WIDTH, config)).double()
     x, style = torch.randn(2, WIDTH, 3, 3, dtype=torch.float64), torch.randn(2, STYLE, dtype=torch.float64)
     tokens = x.flatten(2).transpose(1, 2)
-    tokens = tokens + 0.3 * block.attention(tokens, style)
-    tokens = tokens + 0.3 * affine(block.mlp.contract, F.gelu(affine(block.mlp.expand, tokens)))
+    tokens = (tokens + 0.3 * block.attention(tokens, style)) / 1.09**0.5  # sqrt(1 + gain^2): sizes stay
+    tokens = (tokens + 0.3 * affine(block.mlp.contract, F.gelu(affine(block.mlp.expand, tokens)))) / 1.09**0.5
     torch.testing.assert_close(block(x, style), tokens.transpose(1, 2).reshape(x.shape))
 
 

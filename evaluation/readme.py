@@ -3,7 +3,8 @@
     python -m evaluation.readme
 
 Tables come from ``results/records/*.jsonl`` and nothing else; pictures stand in ``results/gallery``, where
-``--pictures SUITE`` copies those of a suite that was just run. README.md shows the suite ``SHOWN``.
+``--pictures SUITE`` copies those of a suite that was just run, those of ``snakemake edits`` too where it was. README.md
+shows the suite ``SHOWN``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,16 @@ BEGIN = "<!-- demo: made by `python -m evaluation.readme` from results/records; 
 END = "<!-- /demo -->"
 MORE = "With intervals and speeds, and for the other suites: [results/README.md](results/README.md)."
 PICTURES = ("grid", "bars", "fd_over_training", "fd_vs_clip")
+EDITS = (
+    "truncation",
+    "truncation_overall",
+    "truncation_curve",
+    "interpolate",
+    "prompts",
+    "styles",
+    "mix",
+    "arithmetic",
+)
 
 
 def table(folder: Path, suite: str, variants: str, short: bool = False) -> str:
@@ -55,11 +66,13 @@ def main() -> None:
     args = parser.parse_args()
 
     for suite in args.pictures:
-        for name in PICTURES:
-            source = Path("results", suite, "figures", f"{name}.png")
+        sources = [Path("results", suite, "figures", f"{name}.png") for name in PICTURES]
+        if (edits := Path("results", suite, "edits")).is_dir():
+            sources += [edits / f"{name}.png" for name in EDITS]
+        for source in sources:
             if not source.is_file():
                 raise UserError(f"{source} is missing: run the suite first")
-            with files.written_whole(args.gallery / f"{suite}_{name}.png") as temporary:
+            with files.written_whole(args.gallery / f"{suite}_{source.name}") as temporary:
                 shutil.copyfile(source, temporary)
     suites = sorted(path.stem for path in args.records.glob("*.jsonl"))
     if SHOWN not in suites:
@@ -72,6 +85,8 @@ def main() -> None:
         parts.append(
             f"## {suite}\n\n{table(args.records, suite, args.variants)}\n{pictures(args.gallery, suite, 'gallery')}"
         )
+        if edits := pictures(args.gallery, suite, "gallery", EDITS):
+            parts.append(f"**Edits of its latents** (`snakemake --cores all edits --config suite={suite}`)\n\n{edits}")
     files.write_text("results/README.md", "\n".join(parts))
 
 

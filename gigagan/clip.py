@@ -109,7 +109,7 @@ class Clip(nn.Module):
         if source.weights is None:
             clip.sha = hashlib.sha256(name.encode()).hexdigest()
         else:
-            state = _read_weights(source.weights)
+            state = read_weights(source.weights)
             clip.sha = sha256(source.weights)
             if (clip.sha in QUICK_GELU or OPENAI_SETTINGS[0] in state) and not source.config.get("quick_gelu"):
                 model = name.partition(":")[0]
@@ -338,7 +338,7 @@ def _cached(name: str, trained: dict[str, Any]) -> Path:
     raise UserError(f"CLIP {name}: its weights are not on this machine; {missing}, or name a file: {model}:FILE")
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, or of a ``torch.save`` file that holds nothing but tensors."""
     from safetensors.torch import load_file
 

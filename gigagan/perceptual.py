@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gigagan.clip import RANDOM, Clip, _read_weights
+from gigagan.clip import RANDOM, Clip, read_weights
 from gigagan.errors import UserError
 from gigagan.files import sha256
 
@@ -74,8 +74,8 @@ class Lpips(nn.Module):
         # On "meta" the package neither fills half a gigabyte with random numbers nor asks for a download.
         with torch.device("meta"):
             self.model = _network(net)
-        heads = _read_weights(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth")
-        state = {**_heads(heads), **_trunk(self.model, _read_weights(backbone), backbone, net)}
+        heads = read_weights(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth")
+        state = {**_heads(heads), **_trunk(self.model, read_weights(backbone), backbone, net)}
         constants = {name: b for name, b in self.model.state_dict().items() if name.startswith("scaling_layer.")}
         self.model.load_state_dict({**constants, **state}, assign=True)
         self.sha = sha256(backbone)

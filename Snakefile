@@ -370,7 +370,9 @@ rule tables:
         f"runs/{PLAN.name}/tables.log",
     params:
         suite=PLAN.name,
-        code=registry.code("evaluation.tables", "evaluation.summary", "evaluation.stats", "evaluation.records"),
+        code=registry.code(
+            "evaluation.tables", "evaluation.markup", "evaluation.summary", "evaluation.stats", "evaluation.records"
+        ),
     shell:
         "python -m evaluation.tables --suite {params.suite} --records {input.rows} --variants {input.variants}"
         " --out $(dirname {output} | uniq) &> {log}"

@@ -12,13 +12,13 @@ import argparse
 import csv
 import io
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from evaluation import records, stats
+from evaluation.markup import TEX_FIT, md, md_row, tex, tex_row
 from evaluation.records import Row
-from evaluation.summary import COST_HEADS, COSTS, FULL, Column, Line, Summary, read_variants, setting, summarise
+from evaluation.summary import COST_HEADS, COSTS, FULL, Cell, Column, Line, Summary, read_variants, setting, summarise
 from gigagan import files
 from gigagan.errors import command
 
@@ -26,16 +26,20 @@ Text = tuple[str, str, bool]
 """What a cell says: value with interval, difference to the full model, and whether that difference is significant."""
 
 
+def value_text(cell: Cell, show: Callable[[float], str]) -> str:
+    """A cell's value with its interval: half its width over seeds, both ends within one run."""
+    value, low, high = cell.value.value, cell.value.low, cell.value.high
+    text = show(value) if math.isfinite(value) else "not finite"
+    if low is None or high is None:
+        return text
+    return f"{text} ± {show((high - low) / 2)}" if cell.over == "seeds" else f"{text} [{show(low)}, {show(high)}]"
+
+
 def cell_text(line: Line, column: Column) -> Text:
     cell = line.cells.get(column)
     if cell is None:
         return "–", "", False
-    value = column.show(cell.value.value) if math.isfinite(cell.value.value) else "not finite"
-    if cell.value.low is not None and cell.value.high is not None:
-        if cell.over == "seeds":
-            value += f" ± {column.show((cell.value.high - cell.value.low) / 2)}"
-        else:
-            value += f" [{column.show(cell.value.low)}, {column.show(cell.value.high)}]"
+    value = value_text(cell, column.show)
     if not line.is_reference and cell.value.n != line.n:
         value += f" (n={cell.value.n})"
     if cell.marked:
@@ -94,8 +98,8 @@ def _name(column: Column, summary: Summary) -> str:
     return f"{label} ({heading(column, summary.columns)[1]})" if len(summary.find(column.metric)) > 1 else label
 
 
-def caption(summary: Summary) -> list[str]:
-    """Everything a reader needs to judge the numbers, as sentences."""
+def caption(summary: Summary, compared: bool = True) -> list[str]:
+    """Everything a reader needs to judge the numbers, as sentences; ``compared``: differences are shown, too."""
     rows = summary.rows
     quality = [row for row in rows if records.METRICS[row["metric"]].kind in ("quality", "control")]
     speed = [row for row in rows if records.METRICS[row["metric"]].kind == "speed"]
@@ -110,7 +114,7 @@ def caption(summary: Summary) -> list[str]:
     models = [row for row in quality if row["variant"] not in records.RUNLESS] or quality  # no model made the others
     lines.append(f"Scored on {_words(_machine(row) for row in models)}." if models else "")
     lines.append(f"Speed on {_words(_machine(row) for row in speed)}." if speed else "")
-    lines += _intervals(summary)
+    lines += _intervals(summary) + (_comparison(summary) if compared else [])
     dates = sorted({row["started"][:10] for row in rows})
     dirty = ", with uncommitted changes" if any(row["git_dirty"] is not False for row in rows) else ""
     shas = _words((row["git_sha"] or "unknown")[:10] for row in rows)
@@ -132,7 +136,12 @@ def _intervals(summary: Summary) -> list[str]:
         lines.append("[low, high] of a speed is an interval over repeated measurements of one run, not over seeds.")
     if any(cell.marked for _, _, cell in cells):
         lines.append("† The network that scores has also trained the run, as in the paper: read the score beside it.")
-    differences = [cell.difference for _, _, cell in cells if cell.difference]
+    return lines
+
+
+def _comparison(summary: Summary) -> list[str]:
+    lines = []
+    differences = [cell.difference for line in summary.lines for cell in line.cells.values() if cell.difference]
     if summary.full is None:
         lines.append(f"Without rows of the full model ({FULL}), nothing is compared.")
     elif differences:
@@ -170,54 +179,33 @@ def _words(values: Iterable[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------- Markdown
 
 
-def _md(text: str) -> str:
-    return re.sub(r"([\\`*_|<>]|(?<=\])[(\[])", r"\\\1", _one_line(text))
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"[ \t\r\n]+", " ", text).strip()
-
-
 def _md_cell(text: Text) -> str:
     value, difference, bold = text
-    return _md(value) + (f"<br>{f'**{_md(difference)}**' if bold else _md(difference)}" if difference else "")
+    return md(value) + (f"<br>{f'**{md(difference)}**' if bold else md(difference)}" if difference else "")
 
 
 def markdown(summary: Summary) -> str:
     names = [heading(column, summary.columns) for column in summary.columns]
-    head = ["variant", "n", *(_md(name) + (f"<br>{_md(below)}" if below else "") for name, below in names)]
-    out = [_md_row([*head, *COST_HEADS]), _md_row([":--", *["--:"] * (len(names) + 1 + len(COSTS))])]
+    head = ["variant", "n", *(md(name) + (f"<br>{md(below)}" if below else "") for name, below in names)]
+    out = [md_row([*head, *COST_HEADS]), md_row([":--", *["--:"] * (len(names) + 1 + len(COSTS))])]
     for line in summary.lines:
         cells = [_md_cell(cell_text(line, column)) for column in summary.columns]
-        out.append(_md_row([_md(line.variant.label), str(line.n or "–"), *cells, *line.costs.values()]))
-    out += ["", " ".join(_md(sentence) for sentence in caption(summary))]
+        out.append(md_row([md(line.variant.label), str(line.n or "–"), *cells, *line.costs.values()]))
+    out += ["", " ".join(md(sentence) for sentence in caption(summary))]
     compared = [line for line in summary.compared if summary.full]
     if compared:
         out += ["", "**What the paper would expect, and what is seen here**", ""]
-        out += [_md_row(["variant", "the paper would expect", "seen here"]), _md_row([":--"] * 3)]
+        out += [md_row(["variant", "the paper would expect", "seen here"]), md_row([":--"] * 3)]
         out += [
-            _md_row([_md(line.variant.label), _md(line.variant.expect) or "–", _md(finding(summary, line))])
+            md_row([md(line.variant.label), md(line.variant.expect) or "–", md(finding(summary, line))])
             for line in compared
         ]
     return "\n".join(out) + "\n"
 
 
-def _md_row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 # ------------------------------------------------------------------------------------------------------------- LaTeX
 
 _TEX_COLUMNS = 7
-_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "±": r"$\pm$", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$", "−": "$-$", "–": "--", "\u00a0": "~", "×": r"$\times$",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in _one_line(text))
 
 
 def latex(summary: Summary) -> str:
@@ -231,7 +219,7 @@ def latex(summary: Summary) -> str:
             r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table*}",
             r"\centering\small",
-            rf"\caption{{{' '.join(_tex(sentence) for sentence in caption(summary))}}}",
+            rf"\caption{{{' '.join(tex(sentence) for sentence in caption(summary))}}}",
             rf"\label{{tab:{summary.suite}}}",
             *(f"\\par\\medskip\n{tabular}" for tabular in tabulars),
             r"\end{table*}",
@@ -242,35 +230,31 @@ def latex(summary: Summary) -> str:
 
 def _tabular(summary: Summary, columns: list[Column], last: bool) -> str:
     """Two lines per variant, its values and below them the differences; shrunk only if wider than the text."""
-    names = [("variant", ""), ("$n$", ""), *(tuple(map(_tex, heading(c, summary.columns))) for c in columns)]
+    names = [("variant", ""), ("$n$", ""), *(tuple(map(tex, heading(c, summary.columns))) for c in columns)]
     names += [(head, "") for head in COST_HEADS] if last else []
     out = [
-        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+        TEX_FIT,
         rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
         r"\toprule",
-        _tex_row([above for above, _ in names]),
-        _tex_row([rf"\footnotesize {protocol}" if protocol else "" for _, protocol in names]),
+        tex_row([above for above, _ in names]),
+        tex_row([rf"\footnotesize {protocol}" if protocol else "" for _, protocol in names]),
         r"\midrule",
     ]
     for line in summary.lines:
         texts = [cell_text(line, column) for column in columns]
-        values = [_tex(value) for value, _, _ in texts]
+        values = [tex(value) for value, _, _ in texts]
         below = [_tex_below(difference, bold) for _, difference, bold in texts]
-        end = [_tex(cost) for cost in line.costs.values()] if last else []
-        out.append(_tex_row([_tex(line.variant.label), str(line.n or "--"), *values, *end]))
+        end = [tex(cost) for cost in line.costs.values()] if last else []
+        out.append(tex_row([tex(line.variant.label), str(line.n or "--"), *values, *end]))
         if any(below):
-            out.append(_tex_row(["", "", *below, *[""] * len(end)]))
+            out.append(tex_row(["", "", *below, *[""] * len(end)]))
         out.append(r"\addlinespace")
     return "\n".join([*out[:-1], r"\bottomrule", r"\end{tabular}}"])
 
 
 def _tex_below(difference: str, bold: bool) -> str:
-    text = rf"\textbf{{{_tex(difference)}}}" if bold else _tex(difference)
+    text = rf"\textbf{{{tex(difference)}}}" if bold else tex(difference)
     return rf"\footnotesize {text}" if text else ""
-
-
-def _tex_row(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"
 
 
 # --------------------------------------------------------------------------------------------------------------- CSV

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -82,10 +82,19 @@ class _Once(yaml.SafeLoader):
         return node
 
 
-def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """What a YAML file holds. Raises UserError, with the line, where that cannot be read or a key stands twice."""
+class _AsWritten(_Once):
+    """Leaves every value the text that it is written as: 0.30 stays 0.30."""
+
+    yaml_implicit_resolvers: ClassVar = {}
+
+
+def read_yaml(path: str | os.PathLike[str], as_written: bool = False) -> Any:
+    """What a YAML file holds; ``as_written``: with values as text.
+
+    Raises UserError, with the line, where that cannot be read or a key stands twice.
+    """
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Once)
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _AsWritten if as_written else _Once)
     except yaml.MarkedYAMLError as e:
         line = f"line {e.problem_mark.line + 1}: " if e.problem_mark else ""
         raise UserError(f"{path}: not valid YAML: {line}{e.problem}") from None

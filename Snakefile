@@ -426,6 +426,7 @@ rule report:
 
 include: "rules/edits.smk"
 include: "rules/full_size.smk"
+include: "rules/paper.smk"
 
 
 # The gate only writes down what it finds, so that the report can show it; the verdict fails.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from evaluation import published
+
 ROOT = Path(__file__).parent.parent
 SUITE = """
 tiny:
@@ -135,6 +137,15 @@ def test_a_malformed_entry_is_one_line_before_any_work(tmp_path, name, text, sai
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert len((done.stdout + done.stderr).splitlines()) <= 4
+
+
+def test_the_papers_tables_come_from_committed_rows_alone():
+    names = published.printable()
+    done = snakemake(ROOT, *names, "--dry-run", "--forceall")
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", done.stdout + done.stderr, re.M | re.S)
+    assert table is not None, done.stdout + done.stderr
+    planned = dict(re.findall(r"^(\S+) +(\d+)$", table[1], re.M))
+    assert planned == {"paper_table": "6", "total": "12"} | dict.fromkeys(names, "1")
 
 
 def test_lint_is_clean():

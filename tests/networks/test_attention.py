@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import literal
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from torch.nn import functional as F
 from gigagan.config import AttentionConfig, TextConfig
 from gigagan.errors import UserError
 from gigagan.networks.attention import (
-    Block,
     CrossAttention,
     PixelAttention,
     SelfAttention,
@@ -54,11 +54,15 @@ def test_distance_attention_is_a_softmax_over_negative_squared_distances():
             torch.testing.assert_close(found[b, head], attend(query[b, head], key[b, head], value[b, head]))
 
 
-def test_logits_have_unit_spread_at_initialisation():
+@pytest.mark.parametrize("width", [16, 256])
+def test_logits_of_unit_normal_vectors_have_the_same_spread_in_every_width(width):
+    """Read back from what becomes of one-hot values. Of the variance of |q - k|^2 / sqrt(8 d), which is 1, the quarter
+    that q makes is the same for every key, so the softmax hides it."""
     torch.manual_seed(0)
-    q, k = torch.randn(2, 20000, 64)
-    logits = -(q - k).square().sum(1) / math.sqrt(8 * 64)
-    assert logits.std().item() == pytest.approx(1.0, rel=0.05)
+    query, key = torch.randn(1, 1, 400, width), torch.randn(1, 1, 300, width)
+    shares = distance_attention(query, key, torch.eye(300)[None, None])[0, 0]
+    torch.testing.assert_close(shares.sum(1), torch.ones(400))
+    assert shares.log().var(1).mean().item() == pytest.approx(3 / 4, rel=0.1)
 
 
 def slope(attention, x: Tensor) -> float:
@@ -134,14 +138,26 @@ def test_second_derivative_where_r1_needs_it():
         assert torch.autograd.gradgradcheck(distance_attention, inputs)
 
 
-def test_a_block_adds_attention_and_mlp_with_a_reduced_gain(ready):
-    config = AttentionConfig(head_width=HEAD, mlp_ratio=2, gain=0.3)
-    block = ready(Block(SelfAttention(WIDTH, HEAD, STYLE), WIDTH, config)).double()
-    x, style = torch.randn(2, WIDTH, 3, 3, dtype=torch.float64), torch.randn(2, STYLE, dtype=torch.float64)
-    tokens = x.flatten(2).transpose(1, 2)
-    tokens = (tokens + 0.3 * block.attention(tokens, style)) / 1.09**0.5  # sqrt(1 + gain^2): sizes stay
-    tokens = (tokens + 0.3 * affine(block.mlp.contract, F.gelu(affine(block.mlp.expand, tokens)))) / 1.09**0.5
-    torch.testing.assert_close(block(x, style), tokens.transpose(1, 2).reshape(x.shape))
+@pytest.mark.parametrize("width", [1.0, 1.4])
+def test_a_layer_adds_attention_and_mlps_with_a_reduced_gain(ready, width):
+    """Outputs and all gradients; also with one more head than the layer's own channels would make."""
+    config = AttentionConfig(head_width=HEAD, mlp_ratio=2, gain=0.3, width=width)
+    layer = ready(PixelAttention(WIDTH, config, STYLE, TEXT)).double()
+    assert len(layer.self_block.attention.query_key.weight) == (WIDTH if width == 1 else WIDTH + HEAD)
+    x, style, words = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((2, WIDTH, 3, 2), (2, STYLE), (2, 5, TEXT))
+    )
+    mask = torch.tensor([[True, True, False, True, True], [False, True, True, True, True]])
+    found = layer(x, style, words, mask)
+    read = [caption[seen] for caption, seen in zip(words, mask, strict=True)]
+    wanted = literal.attention_layer(literal.of(layer), x, HEAD, 0.3, style, read)
+    torch.testing.assert_close(found, wanted)
+    inputs, upstream = [x, style, words, *layer.parameters()], torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +194,7 @@ def test_text_layers_start_without_attention(ready, captions):
     assert (layer(x)[:, 1:] - layer(other)[:, 1:]).abs().max() > 1e-4
 
 
+@torch.no_grad()
 def test_local_text_is_every_token_but_the_end_and_the_global_text_is_the_end(ready, captions):
     t = ready(TextTransformer(TEXT, TextConfig(depth=2, head_width=HEAD)))
     features = captions(3)
@@ -185,8 +202,10 @@ def test_local_text_is_every_token_but_the_end_and_the_global_text_is_the_end(re
     assert text.local.shape == (3, 6, TEXT)
     assert text.mask.sum(1).tolist() == [5, 5, 5]
     for b, end in enumerate(features.end.tolist()):
+        wanted = literal.text(literal.of(t), features.tokens[b], HEAD)
+        torch.testing.assert_close(text.local[b], wanted)
+        torch.testing.assert_close(text.total[b], wanted[end])
         assert not text.mask[b, end]
-        assert torch.equal(text.total[b], text.local[b, end])
     scaled = t(features._replace(tokens=100 * features.tokens))
     torch.testing.assert_close(scaled.total, text.total, rtol=1e-3, atol=1e-3)
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 
+import literal
 import pytest
 import torch
 from torch import Tensor
 
+from gigagan.config import Config
 from gigagan.errors import UserError
 from gigagan.networks.condition import Labels
 from gigagan.networks.conv import downsample
 from gigagan.networks.discriminator import Discriminator, Layer, append_minibatch_std, image_pyramid
-from gigagan.networks.parameters import leaky_relu
-from gigagan.networks.text import TextTransformer
+from gigagan.networks.generator import Generator
+from gigagan.networks.text import TextFeatures, TextTransformer
 
 
 def pyramid(n: int, resolution: int = 16, seed: int = 0) -> list[Tensor]:
     """Levels that have nothing to do with each other."""
     generator = torch.Generator().manual_seed(seed)
-    sides = [side for side in (32, 16, 8, 4) if side <= resolution]
+    sides = [side for side in (64, 32, 16, 8, 4) if side <= resolution]
     return [torch.randn(n, 3, side, side, generator=generator) for side in sides]
 
 
@@ -69,23 +71,51 @@ def test_levels_are_independent(tiny, ready, captions):
             assert same == (key[0] != i), f"level {i} changed, prediction {key}"
 
 
-@torch.no_grad()
-def test_a_prediction_is_phi_from_i_to_j_then_its_predictor(tiny, ready, captions):
-    """Every D_ij on its own, without the batch that all levels share."""
-    d = ready(Discriminator(tiny(), 16))
-    images, text = pyramid(2), captions(2)
-    (predictions,) = d(images, [text])
-    t = d.text(text).total
+def test_the_paper_s_discriminator_has_15_predictions_at_64_px():
+    """Their shapes alone: it has 381M parameters."""
+    with torch.device("meta"):
+        d = Discriminator(Config(), 768)
+        images = [torch.empty(2, 3, side, side) for side in (64, 32, 16, 8, 4)]
+        (predictions,) = d(images, [TextFeatures(torch.empty(2, 77, 768), torch.full((2,), 5))])
+    assert {key: tuple(logits.shape) for key, logits in predictions.items()} == {
+        (i, j): (2, side, side) for j, side in ((1, 32), (2, 16), (3, 8), (4, 4), (5, 1)) for i in range(j)
+    }
+    assert len(predictions) == 15
+
+
+@pytest.mark.parametrize("std", [0, 2])
+def test_each_of_15_predictions_has_a_gradient_in_the_picture_of_its_own_level_alone(tiny, ready, captions, std):
+    d = ready(Discriminator(tiny("data.resolution=64", f"discriminator.minibatch_std={std}"), 16))
+    images = [level.requires_grad_() for level in pyramid(2, 64)]
+    (predictions,) = d(images, [captions(2)])
+    assert len(predictions) == 15
     for (i, j), logits in predictions.items():
-        x = leaky_relu(d.from_rgb[str(i)](images[i]))
-        for layer in d.layers[i:j]:
-            x = layer(x)
-        y = x
-        predictor = d.predictors[str(j)]
-        for layer in predictor.layers[:-1]:
-            y = leaky_relu(layer(y, t))
-        wanted = predictor.layers[-1](y, t) + predictor.unconditional(x)
-        torch.testing.assert_close(logits, wanted[:, 0], rtol=1e-4, atol=1e-5)
+        gradients = torch.autograd.grad(logits.sum(), images, retain_graph=True, allow_unused=True)
+        reached = [level for level, gradient in enumerate(gradients) if gradient is not None and gradient.any()]
+        assert reached == [i], f"prediction {i, j}"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("predictor", ["modulated", "projection"])
+@pytest.mark.parametrize("std", [0, 2])
+def test_a_prediction_is_phi_from_i_to_j_then_its_predictor(tiny, ready, captions, predictor, std):
+    """Every D_ij on its own, from the numbers that the network consists of."""
+    settings = [f"discriminator.predictor={predictor}", f"discriminator.minibatch_std={std}", "text.depth=2"]
+    d = ready(Discriminator(tiny(*settings, "discriminator.predictor_depth=3", "discriminator.blocks=2"), 16)).double()
+    images, text = [level.double() for level in pyramid(2)], captions(2)
+    text = text._replace(tokens=text.tokens.double())
+    (predictions,) = d(images, [text])
+    p = literal.of(d)
+    t = [literal.text(literal.part(p, "text"), tokens, 8) for tokens in text.tokens]
+    t = torch.stack([tokens[end] for tokens, end in zip(t, text.end, strict=True)])
+    for i in range(3):
+        x = literal.leaky(literal.conv(literal.part(p, f"from_rgb.{i}"), images[i], math.sqrt(2)))
+        for j in range(i + 1, 4):
+            layer = literal.part(p, f"layers.{j - 1}")
+            x = literal.phi_layer(layer, x, 0.4, 8, 0.3, std if j == 3 else 0)
+            wanted = literal.predictor(literal.part(p, f"predictors.{j}"), x, t)
+            torch.testing.assert_close(predictions.pop((i, j)).double(), wanted, rtol=1e-5, atol=1e-5)
+    assert not predictions
 
 
 @torch.no_grad()
@@ -144,9 +174,9 @@ def test_levels_of_real_images_are_means_of_2_x_2_pixels():
 
 
 def test_generator_and_discriminator_have_a_text_transformer_each(tiny):
-    d = Discriminator(tiny("text.depth=3"), 16)
-    assert isinstance(d.text, TextTransformer)
-    assert len(d.text.layers) == 3
+    for network in (Generator(tiny("text.depth=3"), 16), Discriminator(tiny("text.depth=3"), 16)):
+        assert isinstance(network.text, TextTransformer)
+        assert len(network.text.layers) == 3
 
 
 @torch.no_grad()
@@ -159,16 +189,25 @@ def test_features_keep_their_size_through_the_first_network(tiny, ready):
     assert 0.6 < y.square().mean().sqrt().item() < 1.6
 
 
-def test_blocks_before_a_resolution_s_last_are_residual(tiny, ready):
-    layer = ready(Layer(tiny("attention.kinds=none", "discriminator.blocks=2", "discriminator.block_gain=0.3"), 8))
-    assert len(layer.blocks) == 1
-    x = torch.randn(2, 16, 8, 8)
-    y = x
-    for conv in layer.blocks[0].convs:
-        y = leaky_relu(conv(y))
-    plain = ready(Layer(tiny("attention.kinds=none"), 8))
-    plain.load_state_dict({name: value for name, value in layer.state_dict().items() if not name.startswith("blocks")})
-    torch.testing.assert_close(layer(x), plain((x + 0.3 * y) / math.sqrt(1.09)))
+@pytest.mark.parametrize(
+    ("side", "n_blocks", "n_attention", "std"), [(8, 3, 2, 0), (16, 1, 0, 0), (16, 0, 0, 0), (4, 2, 0, 2), (4, 0, 0, 4)]
+)
+def test_a_layer_of_phi_is_its_formula(tiny, ready, side, n_blocks, n_attention, std):
+    """Residual blocks but a resolution's last, attention, a convolution of stride 2 with a 1x1 skip; at 4 px, the
+    deviation of the batch and a convolution of everything. Outputs and all gradients."""
+    settings = [f"discriminator.blocks={n_blocks}", "discriminator.block_gain=0.3", "attention.gain=0.5"]
+    attention = [f"discriminator.attention_depth={n_attention}"]
+    layer = ready(Layer(tiny(*settings, *attention, f"discriminator.minibatch_std={std}"), side)).double()
+    assert (len(layer.blocks), len(layer.attention)) == (max(n_blocks - 1, 0), n_attention)
+    x = torch.randn(4, min(128 // side, 16), side, side, dtype=torch.float64, requires_grad=True)
+    found, wanted = layer(x), literal.phi_layer(literal.of(layer), x, 0.3, 8, 0.5, std)
+    close = {"rtol": 1e-5, "atol": 1e-6}  # the deviation is computed in fp32
+    torch.testing.assert_close(found, wanted, **close)
+    inputs, upstream = [x, *layer.parameters()], torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, **close)
 
 
 def test_minibatch_standard_deviation_of_neighbours():

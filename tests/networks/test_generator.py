@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
+import literal
 import pytest
 import torch
 from torch import Tensor
 
 from gigagan.config import GeneratorConfig
-from gigagan.networks.conv import upsample
 from gigagan.networks.generator import Generator, Mapping, Style, SynthesisBlock
-from gigagan.networks.parameters import leaky_relu
 
 
 def inputs(generator: Generator, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -27,18 +24,26 @@ def test_the_pyramid_goes_from_the_output_down_to_4_px(tiny, ready, captions, re
     assert [tuple(level.shape) for level in pyramid] == [(2, 3, r, r) for r in (32, 16, 8, 4) if r <= resolution]
 
 
-def test_every_level_of_the_image_is_the_one_below_enlarged_plus_its_to_rgb(tiny, ready, captions):
-    generator = ready(Generator(tiny(), 16))
-    added: list[Tensor] = []
-    for level in generator.levels:
-        level.to_rgb.register_forward_hook(lambda _module, _args, rgb: added.append(rgb))
-    z, noise = inputs(generator, 2)
-    pyramid = generator(z, captions(2), noise)
-    image = added[0]
-    torch.testing.assert_close(pyramid[-1], image)
-    for rgb, level in zip(added[1:], pyramid[-2::-1], strict=True):
-        image = upsample(image) + rgb
-        torch.testing.assert_close(level, image)
+@torch.no_grad()
+@pytest.mark.parametrize("overrides", [(), ("generator.block_rgb=true", "generator.block_skip=true")])
+def test_every_level_of_the_image_is_the_one_below_enlarged_plus_its_to_rgb(tiny, ready, captions, overrides):
+    """The whole pyramid from the numbers that the network consists of."""
+    blocks = ["generator.blocks=2,3,1", "generator.block_gain=0.4", "generator.first_convs=1", "text.depth=2"]
+    config = tiny(*blocks, *overrides)
+    generator = ready(Generator(config, 16)).double()
+    z, noise = (value.double() for value in inputs(generator, 2))
+    text = captions(2)
+    text = text._replace(tokens=text.tokens.double())
+    found = generator(z, text, noise)
+
+    p = literal.of(generator)
+    read = [literal.text(literal.part(p, "text"), tokens, 8) for tokens in text.tokens]
+    total = torch.stack([tokens[end] for tokens, end in zip(read, text.end, strict=True)])
+    words = [tokens[torch.arange(6) != end] for tokens, end in zip(read, text.end, strict=True)]
+    w = literal.mapping(literal.part(p, "mapping"), z, total, 1.0)
+    wanted = literal.pyramid(p, p["constant"].expand(2, -1, -1, -1), {}, w, words, noise, config)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_noise_dim_is_one_value_per_pixel_and_convolution(tiny):
@@ -110,25 +115,36 @@ def test_cross_attention_does_not_read_the_end_token(tiny, ready, captions):
         assert torch.equal(changed, image) == (position == end)
 
 
-def test_mapping_concatenates_z_and_text(ready):
-    g = GeneratorConfig(z_dim=4, w_dim=8, mapping_depth=2)
-    mapping = ready(Mapping(g, 6))
-    z, text = torch.randn(3, 4), torch.randn(3, 6)
-    x = torch.cat([z, text], dim=1)
-    for layer in mapping.layers:
-        x = leaky_relu(layer(x))
-    torch.testing.assert_close(mapping(z, text), x)
-    assert [layer.weight.shape for layer in mapping.layers] == [(8, 10), (8, 8)]
+@pytest.mark.parametrize("embedded", [0, 5])
+def test_mapping_concatenates_z_and_text(ready, embedded):
+    g = GeneratorConfig(z_dim=4, w_dim=8, mapping_depth=2, mapping_lr_multiplier=0.01, condition_width=embedded)
+    mapping = ready(Mapping(g, 6)).double()
+    z, text = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    torch.testing.assert_close(mapping(z, text), literal.mapping(literal.of(mapping), z, text, 0.01))
+    assert [layer.weight.shape for layer in mapping.layers] == [(8, 4 + (embedded or 6)), (8, 8)]
 
 
-def test_further_blocks_of_a_resolution_are_residual(ready):
-    w = torch.randn(2, 5)
-    noises = [torch.randn(2, 1, 4, 4) for _ in range(2)]
-    x = torch.randn(2, 6, 4, 4)
-    g = GeneratorConfig(w_dim=5, block_gain=0.4)
-    plain = ready(SynthesisBlock(6, 6, g, 2, first=True))
-    residual = ready(SynthesisBlock(6, 6, g, 2, first=False))
-    torch.testing.assert_close(residual(x, w, noises), (x + 0.4 * plain(x, w, noises)) / math.sqrt(1.16))
+@pytest.mark.parametrize(("first", "skip"), [(True, False), (False, False), (False, True)])
+def test_further_blocks_of_a_resolution_are_residual(ready, first, skip):
+    """Outputs and all gradients."""
+    block = SynthesisBlock(6, 6, GeneratorConfig(w_dim=5, block_gain=0.4, block_skip=skip), 2, first=first)
+    block = ready(block).double()
+    assert (block.skip is not None) == skip
+    x, w, *noises = (
+        torch.randn(*shape, dtype=torch.float64) for shape in ((2, 6, 4, 4), (2, 5), (2, 1, 4, 4), (2, 1, 4, 4))
+    )
+    found = block(x, w, noises)
+    wanted = literal.synthesis_block(literal.of(block), x, w, noises, None if first else 0.4)
+    torch.testing.assert_close(found, wanted)
+    inputs, upstream = list(block.parameters()), torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_resolution_s_first_block_has_no_skip_to_convolve():
+    assert SynthesisBlock(6, 6, GeneratorConfig(w_dim=5, block_skip=True), 2, first=True).skip is None
 
 
 def test_depths_per_resolution(tiny):
@@ -153,35 +169,6 @@ def test_the_constant_s_first_block_may_have_one_convolution(tiny):
     generator = Generator(tiny("generator.first_convs=1", "generator.blocks=2"), 16)
     assert [[len(block.convs) for block in level.blocks] for level in generator.levels] == [[1, 2], [2, 2], [2, 2]]
     assert generator.noise_dim == 3 * 16 + 4 * 64 + 4 * 256
-
-
-def test_a_residual_block_s_skip_may_be_a_convolution(ready):
-    w, x = torch.randn(2, 5), torch.randn(2, 6, 4, 4)
-    noises = [torch.randn(2, 1, 4, 4) for _ in range(2)]
-    block = ready(SynthesisBlock(6, 6, GeneratorConfig(w_dim=5, block_gain=0.4, block_skip=True), 2, first=False))
-    y = x
-    for conv, noise in zip(block.convs, noises, strict=True):
-        y = conv(y, w, noise)
-    kernel = block.skip.weight[:, :, 0, 0] / math.sqrt(6)
-    torch.testing.assert_close(
-        block(x, w, noises), (torch.einsum("oi,bihw->bohw", kernel, x) + 0.4 * y) / math.sqrt(1.16)
-    )
-    first = SynthesisBlock(6, 6, GeneratorConfig(w_dim=5, block_skip=True), 2, first=True)
-    assert first.skip is None
-
-
-@torch.no_grad()
-def test_every_block_may_add_to_the_image(tiny, ready, captions):
-    generator = ready(Generator(tiny("generator.blocks=2", "generator.block_rgb=true"), 16))
-    z, noise = inputs(generator, 1)
-    full = generator(z, captions(1), noise)[-1]
-    added: list[Tensor] = []
-    level = generator.levels[0]
-    for layer in (*level.early_rgb, level.to_rgb):
-        layer.register_forward_hook(lambda _module, _args, rgb: added.append(rgb))
-    generator(z, captions(1), noise)
-    assert len(added) == 2
-    torch.testing.assert_close(full, added[0] + added[1])
 
 
 @torch.no_grad()

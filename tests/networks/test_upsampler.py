@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import literal
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ablations import registry
 from gigagan.config import Config, parse_overrides
@@ -95,6 +97,57 @@ def test_what_the_encoder_saw_at_a_resolution_is_added_where_the_decoder_s_level
 
 
 @torch.no_grad()
+def test_it_is_a_u_net_that_adds_details_to_the_picture(up, ready, captions):
+    """The whole pyramid from the numbers that the network consists of: two halvings, three doublings."""
+    config = up("upsampler.input=16", "upsampler.augment=0.3", "generator.blocks=2,1")
+    network = ready(Upsampler(config, 16)).double()
+    z, noise, image = (value.double() for value in inputs(network, 2))
+    text = captions(2)
+    text = text._replace(tokens=text.tokens.double())
+    found = network(z, text, noise, image)
+
+    p = literal.of(network)
+    read = [literal.text(literal.part(p, "text"), tokens, 8) for tokens in text.tokens]
+    total = torch.stack([tokens[end] for tokens, end in zip(read, text.end, strict=True)])
+    words = [tokens[torch.arange(6) != end] for tokens, end in zip(read, text.end, strict=True)]
+    w = literal.mapping(literal.part(p, "mapping"), z, total, 1.0)
+    noisy = image + 0.3 * noise[:, : 3 * 16 * 16].reshape(2, 3, 16, 16)
+    x, skips = literal.leaky(literal.conv(literal.part(p, "from_rgb"), noisy, math.sqrt(2))), {}
+    for side in (16, 8):
+        skips[side] = literal.conv(literal.part(p, f"skips.{side}"), x)
+        x = literal.encoder_block(literal.part(p, f"encoder.{side}"), x)
+    details = literal.pyramid(p, x, skips, w, words, noise[:, 3 * 16 * 16 :], config)
+    assert [level.shape[-1] for level in found] == [32, 16, 8, 4]
+    for level, added in zip(found, details, strict=True):
+        torch.testing.assert_close(level, added + literal.resize(image, level.shape[-1]))
+
+
+def test_what_the_encoder_saw_reaches_the_decoder_s_level_of_the_same_resolution(up, ready, captions):
+    """By gradients: as it is there, not at all below, through that level above."""
+    network = ready(Upsampler(up("upsampler.input=16"), 16))
+    saw: dict[int, Tensor] = {}
+    begun: dict[int, Tensor] = {}
+    for side, skip in network.skips.items():
+        skip.register_forward_hook(lambda _module, _args, out, side=int(side): saw.__setitem__(side, out))
+    for level in network.levels:
+        level.register_forward_pre_hook(lambda module, args: begun.__setitem__(module.resolution, args[0]))
+    z, noise, image = inputs(network, 2)
+    network(z, captions(2), noise, image)
+    assert (sorted(saw), sorted(begun)) == ([8, 16], [4, 8, 16, 32])
+    for side, skip in saw.items():
+        for level, features in begun.items():
+            upstream = torch.randn_like(features)
+            options = {"retain_graph": True, "allow_unused": True}
+            (gradient,) = torch.autograd.grad(features, skip, upstream, **options)
+            if level < side:
+                assert gradient is None
+            elif level == side:
+                assert torch.equal(gradient, upstream)
+            else:
+                assert gradient.abs().max() > 0
+
+
+@torch.no_grad()
 def test_noise_is_added_to_the_input_in_use_too(up, ready, captions):
     network = ready(Upsampler(up(), 16)).eval()
     z, noise, image = inputs(network, 1)
@@ -155,13 +208,17 @@ def test_gradients_reach_every_parameter(up, ready, captions, overrides):
 
 
 def test_an_encoder_block_halves_and_is_residual(ready):
-    down: nn.Module = ready(Down(4, 6))
-    x = torch.randn(2, 4, 8, 8)
-    assert down(x).shape == (2, 6, 4, 4)
-    with torch.no_grad():
-        for parameter in down.out.parameters():
-            parameter.zero_()
-    torch.testing.assert_close(down(x), down.skip(nn.functional.avg_pool2d(x, 2)))
+    """Outputs and all gradients."""
+    down = ready(Down(4, 6)).double()
+    x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
+    found, wanted = down(x), literal.encoder_block(literal.of(down), x)
+    assert found.shape == (2, 6, 4, 4)
+    torch.testing.assert_close(found, wanted)
+    parameters, upstream = list(down.parameters()), torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, parameters, upstream), torch.autograd.grad(wanted, parameters, upstream), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
 
 
 @torch.no_grad()

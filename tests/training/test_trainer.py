@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import first_step
 import pytest
 import torch
 from first_step import gradients
-from torch import Tensor, nn
+from torch import nn
 
-from gigagan.clip import Clips
-from gigagan.config import Config, TrainConfig
+from gigagan.config import TrainConfig
 from gigagan.training.ema import EMA
-from gigagan.training.phases import GigaGAN, optimizer
+from gigagan.training.phases import optimizer
 from gigagan.training.runlog import RunLog
 
 
@@ -79,13 +77,16 @@ def test_only_the_network_of_a_phase_gets_gradients(tiny, gigagan, first_batch, 
     batch, embeddings = first_batch(config)
     loop = trainer(config, model)
     for phase in loop.phases:
-        other = next(network for network in model.networks.values() if network is not phase.network)
-        before = [p.detach().clone() for p in other.parameters()]
+        mine = {id(p) for p in phase.network.parameters()}
+        others = [p for network in model.networks.values() for p in network.parameters() if id(p) not in mine]
+        assert others
+        before = [p.detach().clone() for p in others]
         changing = [p.detach().clone() for p in phase.network.parameters()]
-        other.zero_grad()
+        for p in others:
+            p.grad = None
         loop._update(phase, batch, embeddings)
-        assert all(p.grad is None for p in other.parameters())
-        assert all(torch.equal(a, b) for a, b in zip(before, other.parameters(), strict=True))
+        assert all(p.grad is None for p in others)
+        assert all(torch.equal(a, b) for a, b in zip(before, others, strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(changing, phase.network.parameters(), strict=True))
         assert all(p.requires_grad for network in model.networks.values() for p in network.parameters())
 
@@ -106,18 +107,18 @@ def test_a_step_whose_loss_alone_is_not_finite_is_left_out(tiny, gigagan, first_
     assert loop.non_finite == 1
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, clips, tmp_path, size):
-    whole, accumulated = (
+def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, clips, tmp_path):
+    whole, *accumulated = (
         gradients(tiny(f"train.micro_batch={n}", "loss.generator_matching_weight=1"), clips, tmp_path)
-        for n in (0, size)
+        for n in (0, 1, 3)
     )
     assert whole.keys() == {"discriminator", "r1", "generator"}
     for phase, wanted in whole.items():
-        assert accumulated[phase].keys() == wanted.keys()
         largest = max(float(gradient.abs().max()) for gradient in wanted.values())
-        for name, gradient in wanted.items():
-            torch.testing.assert_close(accumulated[phase][name], gradient, rtol=1e-4, atol=1e-6 * largest)
+        for found in accumulated:
+            assert found[phase].keys() == wanted.keys()
+            for name, gradient in wanted.items():
+                torch.testing.assert_close(found[phase][name], gradient, rtol=1e-4, atol=1e-6 * largest)
 
 
 def test_gradient_checkpointing_changes_no_gradient(tiny, clips, tmp_path):
@@ -128,31 +129,3 @@ def test_gradient_checkpointing_changes_no_gradient(tiny, clips, tmp_path):
     for phase, found in kept.items():
         assert found.keys() == again[phase].keys()
         assert all(torch.equal(value, again[phase][name]) for name, value in found.items())
-
-
-def test_gradients_in_bf16_differ_as_much_as_rounding_the_weights_makes_them(tiny, clips, tmp_path, monkeypatch):
-    """What to expect of bf16 in every activation is a small multiple of what bf16 in the weights alone does."""
-
-    def flat(config: Config) -> dict[str, Tensor]:
-        found = gradients(config, clips, tmp_path)
-        return {phase: torch.cat([g.flatten().double() for g in named.values()]) for phase, named in found.items()}
-
-    exact, half = flat(tiny()), flat(tiny("train.dtype=bf16"))
-    disturbed = first_step.disturbed_model
-
-    def rounded(config: Config, clips: Clips) -> GigaGAN:
-        model = disturbed(config, clips)
-        with torch.no_grad():
-            for network in model.networks.values():
-                for parameter in network.parameters():
-                    parameter.copy_(parameter.bfloat16())
-        return model
-
-    monkeypatch.setattr(first_step, "disturbed_model", rounded)
-    weights = flat(tiny())
-    for phase, gradient in exact.items():
-        expected = (weights[phase] - gradient).norm()
-        assert 0 < expected < 0.15 * gradient.norm()
-        error = (half[phase] - gradient).norm()
-        assert error < 3 * expected
-        assert (error == 0) == (phase == "r1")  # penalties are fp32 either way

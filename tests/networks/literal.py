@@ -30,6 +30,14 @@ def parts(p: Parameters, name: str) -> list[Parameters]:
     return [part(p, f"{name}.{k}") for k in range(n)]
 
 
+def agree(found: Tensor, wanted: Tensor, inputs: list[Tensor], **tolerances: float) -> None:
+    """Asserts that two ways to compute something have the same outputs and the same gradients in every input."""
+    torch.testing.assert_close(found, wanted, **tolerances)
+    upstream = torch.randn_like(wanted)
+    for ours, theirs in zip(*(torch.autograd.grad(y, inputs, upstream) for y in (found, wanted)), strict=True):
+        torch.testing.assert_close(ours, theirs, **tolerances)
+
+
 # Layers ---------------------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +186,15 @@ def text(p: Parameters, tokens: Tensor, width: int) -> Tensor:
     for layer in parts(p, "layers"):
         x = token_layer(layer, x, width)
     return normalise(x)
+
+
+def read(p: Parameters, tokens: Tensor, ends: Tensor, width: int) -> tuple[Tensor, list[Tensor]]:
+    """Of several captions [B, C, width]: t_global [B, width], T at the end token, and t_local, T at all others."""
+    found = [text(p, each, width) for each in tokens]
+    others = [torch.arange(tokens.shape[1]) != end for end in ends]
+    return torch.stack([each[end] for each, end in zip(found, ends, strict=True)]), [
+        each[other] for each, other in zip(found, others, strict=True)
+    ]
 
 
 def mapping(p: Parameters, z: Tensor, condition: Tensor, lr_multiplier: float) -> Tensor:

@@ -106,8 +106,7 @@ def test_a_prediction_is_phi_from_i_to_j_then_its_predictor(tiny, ready, caption
     text = text._replace(tokens=text.tokens.double())
     (predictions,) = d(images, [text])
     p = literal.of(d)
-    t = [literal.text(literal.part(p, "text"), tokens, 8) for tokens in text.tokens]
-    t = torch.stack([tokens[end] for tokens, end in zip(t, text.end, strict=True)])
+    t, _ = literal.read(literal.part(p, "text"), *text, 8)
     for i in range(3):
         x = literal.leaky(literal.conv(literal.part(p, f"from_rgb.{i}"), images[i], math.sqrt(2)))
         for j in range(i + 1, 4):
@@ -201,13 +200,7 @@ def test_a_layer_of_phi_is_its_formula(tiny, ready, side, n_blocks, n_attention,
     assert (len(layer.blocks), len(layer.attention)) == (max(n_blocks - 1, 0), n_attention)
     x = torch.randn(4, min(128 // side, 16), side, side, dtype=torch.float64, requires_grad=True)
     found, wanted = layer(x), literal.phi_layer(literal.of(layer), x, 0.3, 8, 0.5, std)
-    close = {"rtol": 1e-5, "atol": 1e-6}  # the deviation is computed in fp32
-    torch.testing.assert_close(found, wanted, **close)
-    inputs, upstream = [x, *layer.parameters()], torch.randn_like(wanted)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, **close)
+    literal.agree(found, wanted, [x, *layer.parameters()], rtol=1e-5, atol=1e-6)  # the deviation is computed in fp32
 
 
 def test_minibatch_standard_deviation_of_neighbours():

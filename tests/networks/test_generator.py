@@ -37,9 +37,7 @@ def test_every_level_of_the_image_is_the_one_below_enlarged_plus_its_to_rgb(tiny
     found = generator(z, text, noise)
 
     p = literal.of(generator)
-    read = [literal.text(literal.part(p, "text"), tokens, 8) for tokens in text.tokens]
-    total = torch.stack([tokens[end] for tokens, end in zip(read, text.end, strict=True)])
-    words = [tokens[torch.arange(6) != end] for tokens, end in zip(read, text.end, strict=True)]
+    total, words = literal.read(literal.part(p, "text"), *text, 8)
     w = literal.mapping(literal.part(p, "mapping"), z, total, 1.0)
     wanted = literal.pyramid(p, p["constant"].expand(2, -1, -1, -1), {}, w, words, noise, config)
     for ours, theirs in zip(found, wanted, strict=True):
@@ -135,12 +133,7 @@ def test_further_blocks_of_a_resolution_are_residual(ready, first, skip):
     )
     found = block(x, w, noises)
     wanted = literal.synthesis_block(literal.of(block), x, w, noises, None if first else 0.4)
-    torch.testing.assert_close(found, wanted)
-    inputs, upstream = list(block.parameters()), torch.randn_like(wanted)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(wanted, inputs, upstream), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
+    literal.agree(found, wanted, list(block.parameters()))
 
 
 def test_a_resolution_s_first_block_has_no_skip_to_convolve():

@@ -107,9 +107,7 @@ def test_it_is_a_u_net_that_adds_details_to_the_picture(up, ready, captions):
     found = network(z, text, noise, image)
 
     p = literal.of(network)
-    read = [literal.text(literal.part(p, "text"), tokens, 8) for tokens in text.tokens]
-    total = torch.stack([tokens[end] for tokens, end in zip(read, text.end, strict=True)])
-    words = [tokens[torch.arange(6) != end] for tokens, end in zip(read, text.end, strict=True)]
+    total, words = literal.read(literal.part(p, "text"), *text, 8)
     w = literal.mapping(literal.part(p, "mapping"), z, total, 1.0)
     noisy = image + 0.3 * noise[:, : 3 * 16 * 16].reshape(2, 3, 16, 16)
     x, skips = literal.leaky(literal.conv(literal.part(p, "from_rgb"), noisy, math.sqrt(2))), {}
@@ -213,12 +211,7 @@ def test_an_encoder_block_halves_and_is_residual(ready):
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
     found, wanted = down(x), literal.encoder_block(literal.of(down), x)
     assert found.shape == (2, 6, 4, 4)
-    torch.testing.assert_close(found, wanted)
-    parameters, upstream = list(down.parameters()), torch.randn_like(wanted)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, parameters, upstream), torch.autograd.grad(wanted, parameters, upstream), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
+    literal.agree(found, wanted, list(down.parameters()))
 
 
 @torch.no_grad()

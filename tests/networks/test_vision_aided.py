@@ -40,11 +40,7 @@ def test_a_head_is_a_fixed_projection_a_convolution_and_a_conditioned_predictor(
         wanted = literal.predictor(literal.part(p, "predictor"), y, condition)
         assert f"predictor.{predictor}" in p
         assert wanted.shape == (2, 2, 2)
-        torch.testing.assert_close(logits.double(), wanted, rtol=1e-5, atol=1e-6)
-        inputs, upstream = [features[k - 1], *p.values()], torch.randn_like(wanted)
-        ours = torch.autograd.grad(logits, inputs, upstream.float())
-        for mine, theirs in zip(ours, torch.autograd.grad(wanted, inputs, upstream), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+        literal.agree(logits.double(), wanted, [features[k - 1], *p.values()], rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()

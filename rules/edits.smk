@@ -1,13 +1,16 @@
-# The figures of the paper that show what the latents hold, for the full model; not among what `all` makes.
+include: "common.smk"
+
+
+# The figures of the paper that show what the latents hold, for the full model, or the first of those chosen; not among what `all` makes.
 rule latents:
     input:
-        weights=f"{PLAN.first}/weights.safetensors",
+        weights=of_edited,
         style_mean=f"{PLAN.first}/style_mean.safetensors",
         prompts=rules.reference.output.real,
     output:
         expand(
-            "{results}/edits/{figure}.{suffix}",
-            results=RESULTS,
+            "results/{edited}/edits/{figure}.{suffix}",
+            edited=EDITED,
             figure=[
                 "truncation",
                 "truncation_overall",
@@ -20,7 +23,7 @@ rule latents:
             suffix=["png", "svg"],
         ),
     log:
-        f"runs/{PLAN.name}/latents.log",
+        f"runs/{EDITED}/latents.log",
     threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
@@ -35,15 +38,15 @@ rule latents:
 
 rule truncation:
     input:
-        weights=f"{PLAN.first}/weights.safetensors",
+        weights=of_edited,
         style_mean=f"{PLAN.first}/style_mean.safetensors",
         prompts=rules.reference.output.real,
         reference=f"runs/{PLAN.name}/reference.safetensors",
     output:
-        points=f"runs/{PLAN.name}/truncation.jsonl",
-        figure=multiext(f"{RESULTS}/edits/truncation_curve", ".png", ".svg"),
+        points=f"runs/{EDITED}/truncation.jsonl",
+        figure=multiext(f"results/{EDITED}/edits/truncation_curve", ".png", ".svg"),
     log:
-        f"runs/{PLAN.name}/truncation.log",
+        f"runs/{EDITED}/truncation.log",
     threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,

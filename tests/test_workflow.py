@@ -119,6 +119,30 @@ def test_a_mistake_is_one_line_before_any_work(words, said):
     assert len((done.stdout + done.stderr).splitlines()) <= 4  # and what Snakemake says first
 
 
+def test_edits_of_upsamplers_are_refused_in_one_line():
+    done = snakemake(ROOT, "--dry-run", "edits", "--config", "suite=upsample")
+    assert done.returncode != 0
+    said = "error: suite upsample: edits are of generators, and its models are upsamplers: name another suite"
+    assert done.stderr.splitlines()[-1] == said
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (["variants=no_attention,gigagan"], "smoke"),
+        (["variants=no_attention"], "smoke/no_attention/seed0"),
+        (["seeds=3,0"], "smoke/gigagan/seed3"),
+    ],
+)
+def test_edits_of_another_run_than_the_suite_s_first_stand_apart(words, folder):
+    done = snakemake(ROOT, "--dry-run", "edits", "--config", "suite=smoke", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert f"output: results/{folder}/edits/truncation.png, " in said
+    assert f"output: runs/{folder}/truncation.jsonl, results/{folder}/edits/truncation_curve.png" in said
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

@@ -23,6 +23,12 @@ class UserError(SystemExit):
         return str(self.code).removeprefix("error: ")
 
 
+def short(value: object, most: int = 60) -> str:
+    """``repr`` of a value, without its end where that is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
 def nearest(name: str, known: object) -> str:
     """`` (did you mean 'x'?)`` for the known name closest to ``name``, or a list of the known ones."""
     import difflib

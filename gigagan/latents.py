@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
-from gigagan.errors import UserError
+from gigagan.errors import UserError, short
 from gigagan.networks.condition import Condition
 from gigagan.networks.generator import Style, Synthesis
 from gigagan.networks.parameters import derive
@@ -58,9 +59,11 @@ class Truncation:
         names = {"prompt": "truncation", "overall": "global truncation"}
         for field in fields(self):
             psi = getattr(self, field.name)
-            number = isinstance(psi, int | float) and not isinstance(psi, bool)
+            number = isinstance(psi, Real) and not isinstance(psi, bool)
             if not number or not 0 <= psi <= 1:  # NaN is not
-                raise UserError(f"{names[field.name]} {psi!r}: must be a number from 0 (the mean itself) to 1 (none)")
+                said = f"{names[field.name]} {short(psi)}"
+                raise UserError(f"{said}: must be a number from 0 (the mean itself) to 1 (none)")
+            object.__setattr__(self, field.name, float(psi))  # torch takes no number of NumPy's
 
 
 def prompt_mean(network: Synthesis, total: Tensor) -> Tensor:
@@ -187,13 +190,13 @@ def pick(style: Style, rows: list[int]) -> Style:
 
 def check_cut(cut: object, resolutions: list[int]) -> int:
     """A layer cut: levels below it are coarse, from it on fine. Raises UserError where either would be empty."""
-    if not isinstance(cut, int) or isinstance(cut, bool) or not 1 <= cut < len(resolutions):
+    if not isinstance(cut, Integral) or isinstance(cut, bool) or not 1 <= cut < len(resolutions):
         levels = ", ".join(f"{level} = {side} px" for level, side in enumerate(resolutions))
         raise UserError(
-            f"layer {cut}: must be from 1 to {len(resolutions) - 1}: levels below it are coarse, from it on fine "
-            f"(levels: {levels})"
+            f"layer {short(cut)}: must be from 1 to {len(resolutions) - 1}: levels below it are coarse, from it on "
+            f"fine (levels: {levels})"
         )
-    return cut
+    return int(cut)
 
 
 def mix(network: Synthesis, coarse: Style, fine: Style, cut: int) -> list[Style]:

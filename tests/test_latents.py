@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -93,6 +94,12 @@ def test_a_truncation_outside_its_range_is_refused(psi, field, name):
     with pytest.raises(UserError) as error:
         Truncation(**{field: psi})
     assert error.value.message.startswith(f"{name} {psi!r}: must be a number from 0")
+
+
+@pytest.mark.parametrize("psi", [np.float32(0.5), np.float64(0.5), np.int64(1), 1])
+def test_a_truncation_may_be_any_number(psi):
+    assert Truncation(psi, psi) == Truncation(float(psi), float(psi))
+    assert type(Truncation(psi).prompt) is float
 
 
 def test_global_truncation_needs_the_mean_style(generator, style):
@@ -198,9 +205,13 @@ def test_a_cut_that_is_not_there_names_the_levels(generator, style, cut):
     with pytest.raises(UserError) as error:
         latents.mix(generator, one, one, cut)
     assert error.value.message == (
-        f"layer {cut}: must be from 1 to 2: levels below it are coarse, from it on fine "
+        f"layer {cut!r}: must be from 1 to 2: levels below it are coarse, from it on fine "
         "(levels: 0 = 4 px, 1 = 8 px, 2 = 16 px)"
     )
+
+
+def test_a_cut_may_be_any_whole_number():
+    assert type(latents.check_cut(np.int64(2), [4, 8, 16])) is int
 
 
 def test_rows_are_picked_from_every_part(style):

@@ -47,6 +47,7 @@ def enlarge(images: np.ndarray, upsampler: Upsampling, captions: list[str], seed
     """uint8 [N, H, W, 3] -> [N, H * factor, W * factor, 3], with progress. Raises UserError for pictures too small."""
     n, h, w, _ = images.shape
     upsampler.check_size(h, w, "the pictures drawn")
+    upsampler.encode.count_cut(list(dict.fromkeys(captions)))
     large = np.empty((n, h * upsampler.factor, w * upsampler.factor, 3), np.uint8)
     progress = Progress(n)
     for start in range(0, n, batch):
@@ -97,11 +98,13 @@ def main() -> None:
     sampler = load(args.run, args.device, args.snapshot)
     truncation = sampler.truncation.but(args.truncation, args.global_truncation)
     if args.prompts:
-        captions = [prompt["caption"] for prompt in read_prompts(args.prompts)]
+        prompts = [prompt["caption"] for prompt in read_prompts(args.prompts)]
     elif args.caption is None and sampler.encode.kind != "none":
         raise UserError("say what to draw: --caption TEXT, or --prompts with an image archive")
     else:
-        captions = [args.caption or ""] * args.n
+        prompts = [args.caption or ""]
+    sampler.encode.count_cut(prompts)
+    captions = prompts if args.prompts else prompts * args.n
     seeds = list(range(args.seed, args.seed + len(captions)))
     images = draw(sampler, captions, seeds, args.batch, truncation)
     del sampler  # the large models are not held at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from gigagan import latents
 from gigagan.clip import LOCAL_DIR, Clip
 from gigagan.config import YOUNGER, Config, from_dict
-from gigagan.errors import UserError, nearest
+from gigagan.errors import UserError, nearest, short
 from gigagan.latents import Truncation
 from gigagan.networks.condition import ClassEmbedding, Condition, Labels, Unconditional
 from gigagan.networks.generator import Generator, Style
@@ -24,7 +25,7 @@ from gigagan.networks.upsampler import Upsampler, generator_of
 from gigagan.pixels import to_uint8
 from gigagan.training.checkpoint import load_into, load_tensors
 
-LONGEST = 1000  # characters of a prompt: far more than any CLIP reads, so what is longer is a mistake
+LONGEST = 5000  # characters of a prompt: far more than any CLIP reads, so what is longer is a mistake
 WEIGHTS, STYLE_MEAN = "weights.safetensors", "style_mean.safetensors"
 
 
@@ -50,13 +51,16 @@ def check_prompts(prompts: object) -> list[str]:
 
     Raises UserError for none, and for one that is no string, is blank, or has more than ``LONGEST`` characters.
     """
-    given = [prompts] if isinstance(prompts, str) or not isinstance(prompts, Sequence) else list(prompts)
+    single = isinstance(prompts, str | bytes | bytearray) or not isinstance(prompts, Sequence)
+    given = [prompts] if single else list(prompts)
     if not given:
         raise UserError("no prompts were given")
     for i, prompt in enumerate(given):
         which = f"prompt {i + 1} of {len(given)}" if len(given) > 1 else "prompt"
         if not isinstance(prompt, str):
-            raise UserError(f"{which}: {prompt!r:.60} is a {type(prompt).__name__}: a prompt is a string")
+            kind = type(prompt).__name__
+            article = "an" if kind[0].lower() in "aeiou" else "a"
+            raise UserError(f"{which}: {short(prompt)} is {article} {kind}: a prompt is a string")
         if not prompt.strip():
             raise UserError(f"{which}: is empty: say what is to be seen")
         if len(prompt) > LONGEST:
@@ -69,6 +73,7 @@ class Conditioning:
 
     Attributes:
         kind: ``text``, ``class`` or ``none``, as the network's own ``config.condition.kind``.
+        n_cut: prompts so far that were longer than the CLIP reads.
     """
 
     def __init__(
@@ -86,36 +91,56 @@ class Conditioning:
         self.n_classes = len(encoder.table) if isinstance(encoder, ClassEmbedding) else 0
         self.classes = {name: i for i, name in enumerate(classes)}
         self.warn = warn
+        self.n_cut = 0
+        self._counted: set[str] = set()
 
     @torch.inference_mode()
     def __call__(self, captions: list[str]) -> Condition:
-        """Raises UserError for a class that there is not. A caption that is too long is cut (and, with ``warn``, the
-        first one named on standard error)."""
+        """Raises UserError for a class that there is not. A caption that is too long is cut; one that ``count_cut`` has
+        not met is counted, and said only where it is the first: data may hold thousands."""
         if self.kind != "text":
             labels = [self.label(caption) if self.n_classes else 0 for caption in captions]
             return Labels(torch.tensor(labels, dtype=torch.int64, device=self.device))
         assert self.clip is not None
         cut = self.clip.n_cut
         tokens = self.clip.tokenize(captions).to(self.device)
-        if self.clip.n_cut > cut and self.warn:
-            self.warn = False
-            n = self.clip.context_length
-            print(f"warning: captions longer than the {n} tokens that this run's CLIP reads are cut", file=sys.stderr)
+        if self.clip.n_cut > cut:
+            self.count_cut([caption for caption in captions if caption not in self._counted], say=not self._counted)
         return TextFeatures(*self.clip.text_features(tokens))
+
+    def count_cut(self, prompts: list[str], *, say: bool = True) -> None:
+        """Count those of a call's prompts that the CLIP cuts and, with ``warn``, say so in one line."""
+        cut = [prompt for prompt in prompts if self._is_cut(prompt)]
+        if not cut:
+            return
+        self.n_cut += len(cut)
+        self._counted.update(cut)
+        if self.warn and say:
+            assert self.clip is not None
+            most, n = self.clip.context_length, f"{len(cut)} of {len(prompts)} prompts"
+            print(
+                f"warning: cut to the {most} tokens that this run's CLIP reads: {n}, the first {short(cut[0])}",
+                file=sys.stderr,
+            )
+
+    def _is_cut(self, prompt: str) -> bool:
+        if self.clip is None:
+            return False
+        before = self.clip.n_cut
+        self.clip.tokenize([prompt])
+        return self.clip.n_cut > before
 
     def label(self, name: str) -> int:
         """The number of a class. Raises UserError, with the range or the nearest name, where there is none."""
         if name in self.classes:
             return self.classes[name]
         last = self.n_classes - 1
-        try:
-            index = int(name)
-        except ValueError:
+        if not re.fullmatch("-?[0-9]{1,18}", name):  # int() reads more: " 1 ", "+1", "1_0"
             known = nearest(name, self.classes) if self.classes else f" (they are numbered 0 to {last})"
-            raise UserError(f"class {name!r:.60}: this run has no such class{known}") from None
-        if not 0 <= index <= last:
-            raise UserError(f"class {index}: out of range: this run's classes are numbered 0 to {last}")
-        return index
+            raise UserError(f"class {short(name)}: this run has no such class{known}")
+        if name[0] == "-" or int(name) > last:
+            raise UserError(f"class {name}: out of range: this run's classes are numbered 0 to {last}")
+        return int(name)
 
 
 class GeneratorSampler:
@@ -138,6 +163,11 @@ class GeneratorSampler:
         self.truncation = truncation  # where none is asked for
         self.resolution = generator.resolution
         self.device = device
+
+    @property
+    def n_cut(self) -> int:
+        """Prompts so far that were longer than the CLIP reads."""
+        return self.encode.n_cut
 
     @property
     def resolutions(self) -> list[int]:
@@ -227,8 +257,8 @@ def load_network(
 
     ``clip``: the run's own, where the caller has loaded it already.
 
-    Raises UserError for a folder without a config, without weights, with weights of another config, or where the CLIP
-    that its config names is not the one it was trained with.
+    Raises UserError for a folder without a config, without weights, with weights of another config or with NaN among
+    them, or where the CLIP that its config names is not the one it was trained with.
     """
     about = read_about(run)
     clip = clip or load_clip(run, about)
@@ -243,8 +273,17 @@ def load_network(
     with torch.device("meta"):
         network = generator_of(about["config"], clip.text_width if clip else 0)
     network.to_empty(device="cpu")
-    load_into(network, load_tensors(weights, "train this run again")[0], weights)
+    load_into(network, _finite(weights), weights)
     return about, network
+
+
+def _finite(path: Path) -> dict[str, Tensor]:
+    """A file's tensors. Raises UserError, as ``load_tensors``, and for NaN or infinity in one of them."""
+    tensors = load_tensors(path, "train this run again")[0]
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: {name} holds NaN or infinity: train this run again")
+    return tensors
 
 
 def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None) -> GeneratorSampler:
@@ -271,7 +310,7 @@ def _style_mean(path: Path, w_dim: int) -> Tensor | None:
     """The mean style [w_dim] that training left, if it did. Raises UserError for a file that does not hold one."""
     if not path.is_file():
         return None
-    mean = load_tensors(path, "train this run again")[0].get("w")
+    mean = _finite(path).get("w")
     if mean is None or mean.shape != (w_dim,):
         found = "nothing" if mean is None else tuple(mean.shape)
         raise UserError(f"{path}: made with another config: w (wanted {(w_dim,)}, found {found})")

@@ -37,7 +37,7 @@ from gigagan.clip import Clip
 from gigagan.data import captions
 from gigagan.data.images import SUFFIXES, decode, decode_whole
 from gigagan.data.skipped import Unusable
-from gigagan.errors import UserError, command
+from gigagan.errors import UserError, command, short
 from gigagan.files import check_writable, write_text
 from gigagan.networks.generator import Style
 from gigagan.networks.upsampler import Upsampler
@@ -75,40 +75,47 @@ class Upsampling:
         self.factor = network.resolution // network.input
         self.batch, self.device = batch, device
 
-    def check_size(self, height: int, width: int, where: str) -> None:
-        """Raises UserError for a picture that this run cannot take."""
+    def check_size(self, height: int, width: int, where: str, remedy: str = "") -> None:
+        """Raises UserError, with the caller's remedy, for a picture that this run cannot take."""
         side = self.input
         if min(height, width) < side:
             raise UserError(
-                f"{where}: {width}x{height} px, and this run enlarges {side}x{side} px or, tile by tile, more: with "
-                f"--resize the picture's central square is brought to {side} px first"
+                f"{where}: {width}x{height} px, and this run enlarges {side}x{side} px or, tile by tile, more{remedy}"
             )
+
+    def check_scale(self, scale: int) -> int:
+        """The scale, or all that this run enlarges for 0. Raises UserError for one that it does not lead to."""
+        known = [self.factor >> i for i in range(self.factor.bit_length())]
+        if isinstance(scale, bool) or scale not in (0, *known):
+            raise UserError(f"scale {short(scale)}: this run enlarges a picture {' or '.join(map(str, known))} times")
+        return int(scale) or self.factor
 
     def plan(self, height: int, width: int, scale: int = 0, overlap: int = 0) -> Plan:
         """How a picture of that size is cut into tiles."""
-        return Plan(self.network, height, width, scale or self.factor, overlap)
+        return Plan(self.network, height, width, self.check_scale(scale), overlap)
 
     def __call__(
         self, images: np.ndarray, captions: list[str], seeds: list[int], scale: int = 0, overlap: int = 0
     ) -> np.ndarray:
         """uint8 [B, H, W, 3] -> [B, H * scale, W * scale, 3]; a picture depends on its own caption and seed alone.
 
-        Raises UserError for pictures that are no such array or too small, and as ``check_prompts``.
+        Raises UserError for pictures that are no such array or too small, as ``check_scale``, and as ``check_prompts``.
         """
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             kind = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
             raise UserError(f"pictures to enlarge: an array of uint8 [B, H, W, 3] is wanted, not {kind}")
-        self.check_size(*images.shape[1:3], "pictures to enlarge")
+        scale = self.check_scale(scale)
+        self.check_size(*images.shape[1:3], "pictures to enlarge", f": resize them to {self.input} px or more first")
         if not len(images) == len(captions) == len(seeds):
             raise UserError(f"{len(images)} pictures with {len(captions)} captions and {len(seeds)} seeds")
         if not len(images):
-            return np.empty((0, *(n * (scale or self.factor) for n in images.shape[1:3]), 3), np.uint8)
+            return np.empty((0, *(n * scale for n in images.shape[1:3]), 3), np.uint8)
         if images.shape[1:3] != (self.input, self.input):
             one_by_one = zip(images, captions, seeds, strict=True)
             return np.stack([np.concatenate(list(self.rows(*each, scale, overlap))) for each in one_by_one])
         return np.concatenate(
             [
-                self._whole(images[part], self.check(captions[part]), seeds[part], self.input * (scale or self.factor))
+                self._whole(images[part], self.check(captions[part]), seeds[part], self.input * scale)
                 for part in (slice(start, start + self.batch) for start in range(0, len(images), self.batch))
             ]
         )
@@ -358,21 +365,26 @@ def enlarge(chain: Chain, source: Source, out: Path, seed: int, batch: int) -> N
     Picture k is drawn with the seed ``seed + k``. All are checked before the first one is drawn. Raises UserError for a
     picture that is too small, for captions as ``check_prompts``, and for an archive of several sizes.
     """
-    sizes, total = set(), 0
+    sizes, texts, total = set(), [], 0
+    first = chain.stages[0]
+    remedy = f": with --resize the picture's central square is brought to {first.input} px first"
     for name, height, width, caption in source.sizes():
-        chain.stages[0].check_size(height, width, name)
+        first.check_size(height, width, name, remedy)
         try:
             for stage in chain.stages:
                 stage.check([caption])
         except UserError as e:
             raise UserError(f"{name}: {e.message}") from None
         sizes.add((width, height))
+        texts.append(caption)
         total += chain.n_tiles(height, width)
     if out.suffix == ".zip" and len(sizes) > 1:
         some = ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3])
         raise UserError(
             f"--out {out}: an archive's pictures have one size, these are of {some}: give a folder, or --resize"
         )
+    for stage in dict.fromkeys(chain.stages):  # one may be applied twice
+        stage.encode.count_cut(texts)
     progress, drawn = Progress(total, "tiles" if total > len(source) else "img"), 0
 
     def done(n: int) -> None:
@@ -384,14 +396,13 @@ def enlarge(chain: Chain, source: Source, out: Path, seed: int, batch: int) -> N
         k = seed
         for part in batches(source.pictures(), batch):
             seeds = list(range(k, k + len(part)))
-            images, texts = np.stack([picture.image for picture in part]), [picture.caption for picture in part]
-            for picture, rows in zip(part, chain.enlarge(images, texts, seeds, done), strict=True):
+            images, own = np.stack([picture.image for picture in part]), [picture.caption for picture in part]
+            for picture, rows in zip(part, chain.enlarge(images, own, seeds, done), strict=True):
                 height, width = picture.image.shape[:2]
                 yield picture, (height * chain.scale, width * chain.scale), rows
             k += len(part)
 
     if out.suffix == ".zip":
-        texts = [caption for _, _, _, caption in source.sizes()]
         pictures = (np.concatenate(list(rows)) for _, _, rows in enlarged())
         write_images(out, pictures, texts, range(seed, seed + len(texts)))
         return

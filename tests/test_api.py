@@ -151,8 +151,8 @@ def test_classes_and_nothing(tiny, tmp_path):
     [
         (lambda g: g(""), "prompt: is empty"),
         (lambda g: g([]), "no prompts were given"),
-        (lambda g: g("x" * 10_000), "prompt: has 10,000 characters: at most 1,000"),
-        (lambda g: g([RED, 5]), "prompt 2 of 2: 5 is a int: a prompt is a string"),
+        (lambda g: g("x" * 10_000), "prompt: has 10,000 characters: at most 5,000"),
+        (lambda g: g([RED, 5]), "prompt 2 of 2: 5 is an int: a prompt is a string"),
         (lambda g: g(None), "prompt: None is a NoneType"),
         (lambda g: g(RED, truncation=1.01), "truncation 1.01: must be a number from 0"),
         (lambda g: g(RED, truncation=float("nan")), "truncation nan: must be"),

@@ -20,7 +20,7 @@ from gigagan.networks.upsampler import Upsampler
 from gigagan.pixels import to_uint8
 from gigagan.sampling import check_prompts, load, load_network
 from gigagan.train import write_grid
-from gigagan.training.checkpoint import save_tensors
+from gigagan.training.checkpoint import load_tensors, save_tensors
 
 CAPTIONS = ["a red circle on white", "a small blue square on black", "a big green triangle at the left on yellow"]
 
@@ -134,7 +134,7 @@ def test_a_clip_that_a_run_names_by_a_relative_path_is_found_from_anywhere(tiny,
 
 def test_prompts_are_one_or_several_strings():
     assert check_prompts("a dog") == ["a dog"]
-    assert check_prompts(("a dog", "x" * 1000)) == ["a dog", "x" * 1000]
+    assert check_prompts(("a dog", "x" * 5000)) == ["a dog", "x" * 5000]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,9 @@ def test_prompts_are_one_or_several_strings():
         ([], "no prompts were given"),
         ("", "prompt: is empty: say what is to be seen"),
         (["a dog", " \n\t"], "prompt 2 of 2: is empty"),
-        ("x" * 10_000, "prompt: has 10,000 characters: at most 1,000 ('xxx"),
-        (3, "prompt: 3 is a int: a prompt is a string"),
+        ("x" * 10_000, "prompt: has 10,000 characters: at most 5,000 ('xxx"),
+        (3, "prompt: 3 is an int: a prompt is a string"),
+        (b"a red circle", "prompt: b'a red circle' is a bytes: a prompt is a string"),
         (None, "prompt: None is a NoneType"),
         (["a dog", b"a cat"], "prompt 2 of 2: b'a cat' is a bytes"),
         ({"a": 1}, "prompt: {'a': 1} is a dict"),
@@ -159,10 +160,35 @@ def test_prompts_that_are_none_are_named(prompts, said):
 
 def test_a_caption_that_is_cut_is_said_once(run, capsys):
     sampler = load(run)
-    for _ in range(2):
-        sampler.encode([" ".join(["circle"] * 40), "a dog"])
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["warning: captions longer than the 24 tokens that this run's CLIP reads are cut"]
+    for words in ("circle", "circle", "square"):
+        sampler.encode([" ".join([words] * 40), "a dog"])
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        "warning: cut to the 24 tokens that this run's CLIP reads: 1 of 2 prompts, the first 'circle "
+    )
+    assert said.endswith(" ...")
+    assert sampler.n_cut == 2  # whichever was met before is not counted again
+
+
+def test_the_prompts_of_a_call_that_are_cut_are_counted_and_said_in_one_line(run, capsys):
+    sampler = load(run)
+    prompts = [" ".join([word] * 100) for word in ("circle", "square", "square")]
+    sampler.encode.count_cut(["a dog", *prompts])
+    sampler(prompts, [0, 1, 2])
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "3 of 4 prompts, the first 'circle circle" in said
+    assert sampler.n_cut == 3
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "style_mean.safetensors"])
+def test_weights_with_nan_are_refused(run, name):
+    tensors = load_tensors(run / name)[0]
+    first = next(iter(tensors))
+    tensors[first].view(-1)[0] = float("nan")
+    save_tensors(run / name, tensors, {})
+    with pytest.raises(UserError) as error:
+        load(run)
+    assert error.value.message == f"{run / name}: {first} holds NaN or infinity: train this run again"
 
 
 # ---------------------------------------------------------------------------------------------- classes, and nothing
@@ -176,7 +202,10 @@ def test_classes_are_asked_for_by_name_or_number(tiny, tmp_path):
     assert np.array_equal(images[0], images[1])
     assert not np.array_equal(images[0], images[2])
     for name, said in (("3", "class 3: out of range: this run's classes are numbered 0 to 2"),
-                       ("-1", "class -1: out of range"), ("dig", "did you mean 'dog'")):  # fmt: skip
+                       ("-1", "class -1: out of range"), ("dig", "did you mean 'dog'"),
+                       (" 1 ", "class ' 1 ': this run has no such class"), ("+1", "class '[+]1': this run has no such"),
+                       ("1_0", "class '1_0': this run has no such class"), ("-0", "class -0: out of range"),
+                       ("9" * 500, "class '9{59} ...: this run has"), ("\u0661", "no such class")):  # fmt: skip
         with pytest.raises(UserError, match=said):
             sampler.encode([name])
     nameless = load(make_run(tmp_path / "nameless", tiny(*CLASSES)))
@@ -274,6 +303,13 @@ def test_the_command_draws_what_the_sampler_does(run, tmp_path, monkeypatch):
     write_images(tmp_path / "prompts.zip", images, ["a cat", "x" * 2000, "a dog"], [0, 1, 2])
     command(monkeypatch, "--run", run, "--prompts", tmp_path / "prompts.zip", "--out", again)  # data may be longer
     assert len(read_images(again)[0]) == 3
+
+
+def test_the_command_says_once_that_a_prompt_is_cut(run, tmp_path, monkeypatch, capsys):
+    words = ("--caption", "circle " * 100, "--n", 3, "--batch", 2, "--out", tmp_path / "out.zip")
+    command(monkeypatch, "--run", run, *words)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "1 of 1 prompts, the first 'circle circle" in said
 
 
 def test_the_command_needs_no_caption_where_nothing_reads_one(tiny, run, tmp_path, monkeypatch):

@@ -115,7 +115,7 @@ def test_runs_without_captions(tiny, kind):
         ([[1]], "not list"),
         (
             np.zeros((1, 8, 7, 3), np.uint8),
-            "7x8 px, and this run enlarges 8x8 px or, tile by tile, more: with --resize",
+            "7x8 px, and this run enlarges 8x8 px or, tile by tile, more: resize them to 8 px or more first",
         ),
         (np.zeros((2, 8, 8, 3), np.uint8), "2 pictures with 1 captions"),
     ],
@@ -125,7 +125,15 @@ def test_arrays_that_are_no_pictures_are_refused(make_run, images, words):
         load(make_run())(images, [CAPTION], [0])
 
 
-@pytest.mark.parametrize("caption", ["", "  ", "word " * 1000, 7])
+@pytest.mark.parametrize("scale", [3, 8, -1, 1.5, "2", None, True])
+@pytest.mark.parametrize("side", [8, 13])
+def test_a_scale_that_it_does_not_lead_to_is_refused(make_run, scale, side):
+    with pytest.raises(UserError) as error:
+        load(make_run())(np.stack([picture(side, side)]), [CAPTION], [0], scale)
+    assert error.value.message == f"scale {scale!r}: this run enlarges a picture 4 or 2 or 1 times"
+
+
+@pytest.mark.parametrize("caption", ["", "  ", "word " * 2000, 7])
 def test_captions_that_are_none_are_refused(make_run, caption):
     with pytest.raises(UserError, match="prompt: "):
         load(make_run())(np.stack([picture(8, 8)]), [caption], [0])
@@ -192,6 +200,10 @@ def test_a_picture_with_its_caption_beside_it(make_run, tmp_path, up, capsys):
     up("--run", run, tmp_path / "a.png", "--out", tmp_path / "twice.png", "--then", run, "--scale", 8)
     assert read(tmp_path / "twice.png").shape == (64, 64, 3)
     assert "tiles" in capsys.readouterr().err  # progress
+    long = ("--caption", "circle " * 100, "--then", run)
+    up("--run", run, tmp_path / "a.png", "--out", tmp_path / "long.png", *long)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "cut to the 24 tokens that this run's CLIP reads: 1 of 1 prompts, the first 'circle circle" in said
 
 
 def test_a_folder_of_pictures_of_any_mode(make_run, tmp_path, up):
@@ -262,9 +274,9 @@ def test_what_cannot_be_enlarged_is_refused_in_one_line(make_run, tmp_path, up, 
     assert read(tmp_path / "resized.png").shape == (32, 32, 3)
     (tmp_path / "a.txt").write_text("")
     refuse(r"a\.txt: empty caption")
-    (tmp_path / "a.txt").write_text("word " * 1000)
+    (tmp_path / "a.txt").write_text("word " * 2000)
     Image.fromarray(picture(8, 8)).save(file)
-    refuse(r"a\.png: prompt: has 4,999 characters")
+    refuse(r"a\.png: prompt: has 9,999 characters")
     refuse("prompt: is empty", "--caption", "")
     refuse("pictures are written as .png", "--caption", "a", to=tmp_path / "out.jpg")
     refuse("is the input, which would be overwritten", "--caption", "a", to=file)

@@ -9,7 +9,7 @@
     python -m gigagan.edit all         --run RUN --prompts runs/demo/real.zip --out results/demo/edits
 
 Each writes one figure, as PNG and SVG; ``all`` writes all of them into a folder. Prompts that are not given are taken
-from the captions of an image archive (--prompts).
+from the captions of an image archive (--prompts), or are the classes that the run learned.
 """
 
 from __future__ import annotations
@@ -156,7 +156,6 @@ def suggest(captions: list[str]) -> Prompts:
     Without such a caption, or for few of them, simply the first ones.
     """
     distinct = list(dict.fromkeys(" ".join(caption.split()) for caption in captions))
-    plain = min(distinct, key=lambda caption: len(caption.split()))
     # {a caption's words with one left out: the words that stand in that gap}
     seen: dict[tuple[str | None, ...], list[str]] = {}
     for caption in distinct:
@@ -177,8 +176,7 @@ def suggest(captions: list[str]) -> Prompts:
         if len(places) == 2 and choice[1] and (found := (min(choice[1], 2), min(choice[0], 4), -len(words))) > most:
             best, most = (words, places, others), found
     if best is None:
-        first = (distinct * 9)[:9]  # a data set may have few captions
-        return Prompts(plain, first[:4], first[4:6], first[6:])
+        return plainly(distinct)
     words, (a, b), others = best
 
     def swapped(*changes: tuple[int, str]) -> str:
@@ -187,11 +185,17 @@ def suggest(captions: list[str]) -> Prompts:
 
     one, two = (a, others[a][0]), (b, others[b][0])
     return Prompts(
-        plain,
+        plainly(distinct).plain,
         [swapped(), swapped(one), swapped(two), swapped(one, two)],
         [swapped(), *(swapped((b, word)) for word in others[b][:2])],
         [swapped((a, word)) for word in others[a][:4]],
     )
+
+
+def plainly(distinct: list[str]) -> Prompts:
+    """The first ones that there are, as they are."""
+    first = (distinct * 9)[:9]  # there may be few
+    return Prompts(min(distinct, key=lambda prompt: len(prompt.split())), first[:4], first[4:6], first[6:])
 
 
 # ----------------------------------------------------------------------------------------------------------- commands
@@ -247,7 +251,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
     def layer(parser: argparse.ArgumentParser) -> None:
         about = "the first fine level, counted from 4 px = 0; as a rule the middle one"
-        parser.add_argument("--layer", type=natural, metavar="LEVEL", help=about)
+        # Which levels there are is known, and said, when the run is.
+        parser.add_argument("--layer", type=whole(-(2**63)), metavar="LEVEL", help=about)
 
     sweep = edit("truncation", "psi from 1 down, several z a prompt", caption="one or more", truncation=False)
     sweep.add_argument("--psi", type=fractions, default=PSIS, metavar="NUMBERS")
@@ -280,20 +285,27 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 class Makers:
-    """The figures of one sampler, each made of its subcommand's options; what is not given comes from an archive."""
+    """The figures of one sampler, each made of its subcommand's options; what is not given comes from an archive, or,
+    where a run learned classes, from their names."""
 
     def __init__(self, sampler: GeneratorSampler, archive: Path | None) -> None:
         self.sampler = sampler
         self.known: Prompts | None = None
-        if sampler.encode.kind == "none":
+        encode = sampler.encode
+        if encode.kind == "none":
             self.known = Prompts("", [""] * 4, [""], [""])
+            return
+        found = list(dict.fromkeys(prompt["caption"] for prompt in read_prompts(archive))) if archive else []
+        if encode.kind == "class":  # words exchanged between two names seldom make a third
+            self.known = plainly(found or [*encode.classes] or [str(i) for i in range(encode.n_classes)])
         elif archive:
-            self.known = suggest([prompt["caption"] for prompt in read_prompts(archive)])
+            self.known = suggest(found)
 
     def prompts(self, given: list[str] | None, option: str, fallback: Callable[[Prompts], list[str]]) -> list[str]:
         """Those given, checked, or else those that ``fallback`` takes. Raises UserError where there are neither."""
         if given and self.sampler.encode.kind != "none":
-            return check_prompts(given)
+            self.sampler.encode.count_cut(check_prompts(given))
+            return given
         if self.known is None:
             raise UserError(f"say {option} TEXT, or --prompts with an image archive whose captions can stand in")
         return fallback(self.known)

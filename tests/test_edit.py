@@ -189,11 +189,23 @@ def test_edits_of_classes_and_of_nothing(tiny, tmp_path, monkeypatch):
     assert names == {"truncation", "interpolate", "styles"}
 
 
+@pytest.mark.parametrize("names", [["grey fox", "red fox", "red wolf"], []])
+def test_classes_stand_in_for_prompts_that_are_not_given(tiny, tmp_path, monkeypatch, names):
+    folder = make_run(tmp_path / "classes", tiny(*CLASSES), names)
+    command(monkeypatch, "all", "--run", folder, "--out", tmp_path / "all")
+    assert {path.stem for path in (tmp_path / "all").iterdir()} == {
+        *("truncation", "truncation_overall", "interpolate", "prompts", "styles", "mix", "arithmetic")
+    }
+    known = edit.Makers(load(folder), None).known
+    assert known.corners == [*(names or ["0", "1", "2"]), (names or ["0"])[0]]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["styles", "--caption", "a", "--layer", "3"], "layer 3: must be from 1 to 2: levels below it are coarse"),
         (["styles", "--caption", "a", "--layer", "0"], "layer 0: must be from 1 to 2"),
+        (["mix", "--coarse", "a", "--fine", "b", "--layer", "-1"], "layer -1: must be from 1 to 2"),
         (["styles", "--caption", "a", "b"], "--caption: one prompt, not 2"),
         (["styles"], "say --caption TEXT, or --prompts with an image archive"),
         (["mix", "--coarse", "a"], "say --fine TEXT"),

@@ -1,10 +1,12 @@
 """GigaGAN (Kang et al., "Scaling up GANs for Text-to-Image Synthesis", arXiv 2303.05511): model, data and training.
 
-In Python, ``from gigagan import GigaGAN`` gives a trained run to draw with (gigagan/api.py).
+In Python, ``from gigagan import GigaGAN`` gives a trained run to draw with (gigagan/api.py); a mistake
+is a ``gigagan.GigaGANError``.
 """
 
 import importlib
 
+from gigagan.errors import GigaGANError as GigaGANError
 from gigagan.errors import one_line_for_ctrl_c
 
 __version__ = "0.1.0"

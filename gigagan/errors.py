@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -21,6 +22,20 @@ class UserError(SystemExit):
     @property
     def message(self) -> str:
         return str(self.code).removeprefix("error: ")
+
+
+class GigaGANError(ValueError):
+    """The same line as an exception like any other, which is what ``from gigagan import GigaGAN`` raises."""
+
+
+@contextmanager
+def as_exceptions() -> Iterator[None]:
+    """Turn a UserError, which would end a notebook's or a program's work unseen by ``except Exception``, into a
+    GigaGANError; around a block, or as a function's decorator."""
+    try:
+        yield
+    except UserError as e:
+        raise GigaGANError(e.message) from None
 
 
 def short(value: object, most: int = 60) -> str:

@@ -56,10 +56,10 @@ threads = whole(1, 4096)
 DEVICE_HELP = "cpu, cuda, cuda:1; auto takes a GPU if there is one"
 
 
-def device(name: str, local: int = 0) -> torch.device:
+def device(name: str, local: int = 0, option: str = "--device ") -> torch.device:
     """The device that ``name`` means here: cpu, cuda (the machine's GPU number ``local``), cuda:1 or auto.
 
-    Raises UserError for one that is not there.
+    Raises UserError, which names it behind ``option``, for one that is not there.
     """
     import torch
 
@@ -68,12 +68,12 @@ def device(name: str, local: int = 0) -> torch.device:
         name = "cuda" if n else "cpu"
     found = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", name)
     if not found or name.startswith("cpu:"):
-        raise UserError(f"--device {name}: no such device; say cpu, cuda, cuda:1 or auto")
+        raise UserError(f"{option}{name}: no such device; say cpu, cuda, cuda:1 or auto")
     if found[1] == "cpu":
         return torch.device("cpu")
     if not n:
-        raise UserError(f"--device {name}: this machine shows no CUDA device; use --device cpu")
+        raise UserError(f"{option}{name}: this machine shows no CUDA device; use {option}cpu")
     index = int(found[2] or local)
     if index >= n:
-        raise UserError(f"--device {name}: this machine shows {n} CUDA devices, numbered from 0; there is no {index}")
+        raise UserError(f"{option}{name}: this machine shows {n} CUDA devices, numbered from 0; there is no {index}")
     return torch.device("cuda", index)

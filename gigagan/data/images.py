@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +39,31 @@ def decode_whole(source: bytes | Path) -> np.ndarray:
     return _read(source, _rgb)
 
 
+def rgb(image: Image.Image) -> np.ndarray:
+    """An open picture, which stays as it is, as ``decode_whole`` makes it of its file. Raises Unusable likewise."""
+    with _one_reason():
+        _check(image)
+        return np.array(_rgb(ImageOps.exif_transpose(image)))
+
+
 def _read(source: bytes | Path, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     data = source if isinstance(source, bytes) else source.read_bytes()
     if not data:
         raise Unusable("empty file")
+    with _one_reason(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a picture is refused below
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check(image)
+            # No draft mode: it decodes JPEGs faster, at a reduced size, but to other pixels.
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(convert(image))
+
+
+@contextmanager
+def _one_reason() -> Iterator[None]:
+    """Whatever makes a picture unusable is raised as Unusable."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a picture is refused below
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _orient(image)
-                return np.array(convert(image))
+        yield
     except (Unusable, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -58,15 +74,12 @@ def _read(source: bytes | Path, convert: Callable[[Image.Image], Image.Image]) -
         raise Unusable("broken image", f"{type(e).__name__}: {e}") from None
 
 
-def _orient(image: Image.Image) -> None:
+def _check(image: Image.Image) -> None:
     width, height = image.size
     if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):  # Pillow only warns up to twice its limit
         raise Unusable("too large", f"{width} x {height} pixels, Pillow's limit is {Image.MAX_IMAGE_PIXELS} in all")
     if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a camera's JPEG with a preview behind it
         raise Unusable("animated")
-
-    # No draft mode: it decodes JPEGs faster, at a reduced size, but to other pixels.
-    ImageOps.exif_transpose(image, in_place=True)
 
 
 def _square(image: Image.Image, resolution: int) -> Image.Image:

@@ -313,6 +313,19 @@ class Plan:
         """The run whose first snapshot is the suite's untrained generator."""
         return f"runs/{self.name}/{self.full}/seed{self.seeds[0]}"
 
+    @property
+    def edited(self) -> str:
+        """Where, below runs/ and results/, edits of ``first`` go: to the suite's own folder where it is the suite's own
+        first run, else into one of its own."""
+        own = (self.full, self.seeds[0]) == (self.suite.variants[0], self.suite.seeds[0])
+        return self.name if own else self.first.removeprefix("runs/")
+
+    def edited_weights(self, wildcards: Any) -> str:
+        """The weights that are edited. Raises UserError for an upsampler's; called only where edits are asked for."""
+        if self.enlarges:
+            raise UserError(f"suite {self.name}: edits are of generators, and its models are upsamplers: name another")
+        return f"{self.first}/weights.safetensors"
+
     def of_runs(self, name: str, seeds: list[int] | None = None) -> list[str]:
         """A file of every run."""
         return [

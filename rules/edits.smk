@@ -1,16 +1,14 @@
-include: "common.smk"
-
-
-# The figures of the paper that show what the latents hold, for the full model, or the first of those chosen; not among what `all` makes.
+# The figures of the paper that show what the latents hold, for the full model or the first of those that were chosen;
+# not among what `all` makes.
 rule latents:
     input:
-        weights=of_edited,
+        weights=PLAN.edited_weights,
         style_mean=f"{PLAN.first}/style_mean.safetensors",
         prompts=rules.reference.output.real,
     output:
         expand(
             "results/{edited}/edits/{figure}.{suffix}",
-            edited=EDITED,
+            edited=PLAN.edited,
             figure=[
                 "truncation",
                 "truncation_overall",
@@ -23,7 +21,7 @@ rule latents:
             suffix=["png", "svg"],
         ),
     log:
-        f"runs/{EDITED}/latents.log",
+        f"runs/{PLAN.edited}/latents.log",
     threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,
@@ -38,15 +36,15 @@ rule latents:
 
 rule truncation:
     input:
-        weights=of_edited,
+        weights=PLAN.edited_weights,
         style_mean=f"{PLAN.first}/style_mean.safetensors",
         prompts=rules.reference.output.real,
         reference=f"runs/{PLAN.name}/reference.safetensors",
     output:
-        points=f"runs/{EDITED}/truncation.jsonl",
-        figure=multiext(f"results/{EDITED}/edits/truncation_curve", ".png", ".svg"),
+        points=f"runs/{PLAN.edited}/truncation.jsonl",
+        figure=multiext(f"results/{PLAN.edited}/edits/truncation_curve", ".png", ".svg"),
     log:
-        f"runs/{EDITED}/truncation.log",
+        f"runs/{PLAN.edited}/truncation.log",
     threads: PLAN.threads
     resources:
         gpu=PLAN.gpu,

@@ -323,7 +323,9 @@ class Plan:
     def edited_weights(self, wildcards: Any) -> str:
         """The weights that are edited. Raises UserError for an upsampler's; called only where edits are asked for."""
         if self.enlarges:
-            raise UserError(f"suite {self.name}: edits are of generators, and its models are upsamplers: name another")
+            raise UserError(
+                f"suite {self.name}: edits are of generators, and its models are upsamplers: name another suite"
+            )
         return f"{self.first}/weights.safetensors"
 
     def of_runs(self, name: str, seeds: list[int] | None = None) -> list[str]:

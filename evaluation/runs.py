@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evaluation.metrics.clip_score import Score
+from evaluation.metrics.score import Score
 from evaluation.records import METRICS, SCHEMA, Row, validate
 from gigagan import provenance
 from gigagan.errors import UserError

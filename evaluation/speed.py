@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from evaluation import protocols, records, runs
-from evaluation.metrics.clip_score import Score
+from evaluation.metrics.score import Score
 from evaluation.protocols import SpeedProtocol
 from gigagan.errors import UserError, command
 from gigagan.options import DEVICE_HELP, device, threads

@@ -15,7 +15,7 @@ from math import pi, sqrt
 import numpy as np
 from scipy import ndimage
 
-from evaluation.metrics.clip_score import Score
+from evaluation.metrics.score import Score, share_score
 from gigagan.data.scenes import COLORS, TRIANGLE_HEIGHT, WIDTHS, Box, Statement, coverage, parse
 
 # Where these limits lie was chosen on real scenes, blurred, noisy and off in colour, and on blobs, ellipses and blends;
@@ -75,7 +75,7 @@ def attribute_accuracy(images: np.ndarray, captions: Sequence[str]) -> dict[str,
     for image, caption in zip(images, captions, strict=True):
         for metric, right in judge(read(image), parse(caption)).items():
             verdicts.setdefault(metric, []).append(right)
-    return {metric: _wilson(sum(rights), len(rights)) for metric, rights in verdicts.items()}
+    return {metric: share_score(sum(rights), len(rights)) for metric, rights in verdicts.items()}
 
 
 def judge(reading: Reading, said: Statement) -> dict[str, bool]:
@@ -204,12 +204,3 @@ def _arranged(objects: Sequence[Seen], said: Statement) -> bool:
         line.reverse()
     along = [seen.y if said.relation in ("above", "below") else seen.x for seen in line]
     return all(later - sooner >= APART for sooner, later in pairwise(along))
-
-
-def _wilson(right: int, n: int) -> Score:
-    """A share with its 95 % interval after Wilson (1927), which is sound for shares near 0 and 1 too."""
-    z = 1.959964
-    share, shrink = right / n, 1 + z * z / n
-    middle = (share + z * z / (2 * n)) / shrink
-    reach = z / shrink * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Score(share, n, max(0.0, middle - reach), min(1.0, middle + reach))

@@ -5,26 +5,11 @@ https://arxiv.org/abs/2104.08718): not times 2.5 or 100 and not clamped at 0, as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from evaluation.metrics.score import Score, mean_score
 from gigagan.errors import UserError
-
-
-class Score(NamedTuple):
-    """A figure, the number of images (or captions) it rests on, and its 95 % interval where it has one."""
-
-    value: float
-    n: int
-    low: float | None = None
-    high: float | None = None
-
-
-def mean_score(values: np.ndarray) -> Score:
-    """Mean of one value per caption [N] with its 95 % interval over captions (normal: N is in the hundreds)."""
-    mean, half = float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
-    return Score(mean, len(values), mean - half, mean + half)
 
 
 def clip_score(image: np.ndarray, text: np.ndarray) -> Score:

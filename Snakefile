@@ -220,7 +220,14 @@ rule features:
         judge=PLAN.judge,
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("evaluation.features", "evaluation.pyramid", "gigagan.clip", "gigagan.perceptual"),
+        code=registry.code(
+            "evaluation.features",
+            "evaluation.crops",
+            "evaluation.pyramid",
+            "evaluation.siblings",
+            "gigagan.clip",
+            "gigagan.perceptual",
+        ),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.features --images {input.images}"
         " --judge {params.judge:q} {params.inception:q} {params.truth:q} --device {params.device} --out {output} &> {log}"

@@ -10,15 +10,16 @@ Tensors, float32, one row per image:
     judge_text   [N, E]     its embedding of the caption, unit norm
     pyramid      [N, P]     caption-blind statistics, see evaluation/pyramid.py
     inception    [N, 2048]  with --inception FILE: Inception V3 as in clean-fid, its resize "clean"
+    inception_patch  [N, 2048]  the same of one square of 299 px cut out of each image, if that is no smaller
     psnr, ssim, judge_distance  [N, 1]  with --truth IMAGES, of enlarged pictures: each one's to its ground truth
     lpips        [N, 1]     with --truth and --lpips FILE: LPIPS on the VGG-16 weights in that file
+    lpips_diversity  [N, 1]  with --diversity and --lpips FILE: each picture's mean LPIPS to the others of its caption
 The header says under "about" which images and which weights they are of.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,7 +27,9 @@ import numpy as np
 import torch
 
 from evaluation import feature_file, pyramid
+from evaluation.crops import seeded_crops
 from evaluation.metrics.perceptual import Pairs
+from evaluation.siblings import Siblings
 from gigagan.archive import read_about, read_batches
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
@@ -37,6 +40,7 @@ from gigagan.pixels import to_tensor
 
 INCEPTION_FILE = "inception-2015-12-05.pt"  # the one name under which clean-fid looks for it
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+INCEPTION_SIDE = 299  # px
 
 Extractor = Callable[[np.ndarray, list[str]], dict[str, torch.Tensor]]
 """From images, uint8 [B, H, W, 3], and their captions to named features [B, D]."""
@@ -57,15 +61,14 @@ def judge_extractor(judge: Clip, prefix: str = "") -> Extractor:
 
 
 def crop_extractor(judge: Clip) -> Extractor:
-    """Features of one square of each image, of the size that the judge sees, which it need not shrink; where the square
-    lies is a function of the image's index. Fine detail counts here, as in the paper's patch FID (Table 4)."""
-    side, index = judge.image_size, itertools.count()
+    """Features of one square of each image, of the size that the judge sees, which it need not shrink."""
+    done = 0
 
     def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
-        room = np.array(images.shape[1:3]) - side + 1
-        corners = [np.random.default_rng(next(index)).integers(room) for _ in images]
-        parts = np.stack([image[y : y + side, x : x + side] for image, (y, x) in zip(images, corners, strict=True)])
-        return {"judge_crop": judge.image_features(to_tensor(parts, judge.scale.device))}
+        nonlocal done
+        crops = seeded_crops(images, range(done, done + len(images)), judge.image_size)
+        done += len(images)
+        return {"judge_crop": judge.image_features(to_tensor(crops, judge.scale.device))}
 
     return features
 
@@ -74,8 +77,8 @@ def pyramid_extractor(images: np.ndarray, captions: list[str]) -> dict[str, torc
     return {"pyramid": pyramid.features(images)}
 
 
-def inception_extractor(path: Path, device: torch.device) -> Extractor:
-    """Inception V3 through clean-fid. TorchScript runs code, so the file is loaded only if its checksum is right.
+def load_inception(path: Path, device: torch.device) -> torch.nn.Module:
+    """Inception V3 as clean-fid has it. TorchScript runs code, so the file is loaded only if its checksum is right.
 
     Raises UserError where the file is missing, has another name or other contents.
     """
@@ -84,13 +87,33 @@ def inception_extractor(path: Path, device: torch.device) -> Extractor:
     if sha256(path) != INCEPTION_SHA256:
         raise UserError(f"--inception {path}: the checksum is wrong, so it is not loaded: fetch the file again")
     from cleanfid.inception_torchscript import InceptionV3W
+
+    return InceptionV3W(str(path.parent), download=False).to(device)
+
+
+def inception_extractor(path: Path, device: torch.device) -> Extractor:
+    """Inception V3 on whole images, resized by clean-fid. Raises UserError as ``load_inception``."""
     from cleanfid.resize import build_resizer
 
-    network, resize = InceptionV3W(str(path.parent), download=False).to(device), build_resizer("clean")
+    network, resize = load_inception(path, device), build_resizer("clean")
 
     def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
         resized = torch.from_numpy(np.stack([resize(image) for image in images]))
         return {"inception": network(resized.permute(0, 3, 1, 2).to(device))}
+
+    return features
+
+
+def patch_extractor(path: Path, device: torch.device) -> Extractor:
+    """Inception V3 on one square of each image, of its own size, not resized. Raises UserError as ``load_inception``,
+    and for images smaller than that."""
+    network, done = load_inception(path, device), 0
+
+    def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
+        nonlocal done
+        crops = seeded_crops(images, range(done, done + len(images)), INCEPTION_SIDE)
+        done += len(images)
+        return {"inception_patch": network(torch.from_numpy(crops).permute(0, 3, 1, 2).float().to(device))}
 
     return features
 
@@ -113,13 +136,16 @@ def main() -> None:
     parser.add_argument("--prefix", default="", help="put before each caption for the CLIP score")
     parser.add_argument("--inception", type=Path, help=f"clean-fid's {INCEPTION_FILE}: adds Inception features")
     parser.add_argument("--truth", type=Path, help="enlarged pictures: image set of the ground truth, in their order")
-    parser.add_argument("--lpips", type=Path, metavar="FILE", help="with --truth: torchvision's VGG-16 weights")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="torchvision's VGG-16 weights")
+    parser.add_argument("--diversity", action="store_true", help="several pictures of each caption lie side by side")
     parser.add_argument("--out", type=Path, required=True, help="features (safetensors)")
     parser.add_argument("--batch", type=positive, default=100, help="images at a time")
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
     args = parser.parse_args()
-    if args.lpips and not args.truth:
-        raise UserError("--lpips: compares with the ground truth: give it as --truth")
+    if args.lpips and not (args.truth or args.diversity):
+        raise UserError("--lpips: compares with the ground truth, or within a caption: give --truth or --diversity")
+    if args.diversity and not args.lpips:
+        raise UserError("--diversity: is measured by LPIPS: give the file of its backbone as --lpips")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     about = {"images": read_about(args.images), "images_sha256": sha256(args.images), "prefix": args.prefix}
     size = next(read_batches(args.images, 1))[0].shape[1:3]
@@ -132,11 +158,18 @@ def main() -> None:
     if args.inception:
         extractors.append(inception_extractor(args.inception, args.device))
         weights["inception"] = INCEPTION_SHA256
+        if min(size) >= INCEPTION_SIDE:
+            extractors.append(patch_extractor(args.inception, args.device))
+            weights["inception_patch"] = INCEPTION_SHA256
+    lpips = Lpips(args.lpips).to(args.device) if args.lpips else None
+    if args.diversity:
+        extractors.append(Siblings(args.images, lpips, args.device))
+        weights["lpips_diversity"] = lpips.sha
     if args.truth:
         networks: dict[str, Perceptual] = {"judge_distance": ClipDistance(judge)}
-        if args.lpips:
-            networks["lpips"] = Lpips(args.lpips).to(args.device)
-            weights["lpips"] = networks["lpips"].sha
+        if lpips:
+            networks["lpips"] = lpips
+            weights["lpips"] = lpips.sha
         extractors.append(Pairs(args.truth, networks, args.device))
         about["truth"] = read_about(args.truth)
     features = extract(read_batches(args.images, args.batch), extractors)

@@ -232,7 +232,12 @@ def bars(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(_title(column, summary), loc="left")
     over = sorted({line.cells[c].over for c in columns for line in lines if c in line.cells} - {""})
-    notes = {"seeds": "training seeds", "captions": "the captions of one run", "repetitions": "measurements of one run"}
+    notes = {
+        "seeds": "training seeds",
+        "captions": "the captions of one run",
+        "images": "the images of one run",
+        "repetitions": "measurements of one run",
+    }
     if over:
         note = f"Intervals: 95 % over {' or '.join(notes[o] for o in over)}"
         figure.supxlabel(f"{note}." if "seeds" in over else f"{note}, not over seeds.", fontsize=9, color=GREY)

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from evaluation.declared import needs
 from gigagan.errors import UserError, nearest
 
 FILE = Path(__file__).with_name("protocols.yaml")
@@ -72,7 +73,8 @@ def sha(protocol: Protocol, data: Mapping[str, Any], weights: Mapping[str, str])
 def networks(protocol: Protocol, weights: Mapping[str, str]) -> dict[str, str]:
     """Those of ``weights`` that take part in a protocol."""
     used = {name: weights[name] for name in (protocol.extractor, protocol.clip) if name}
-    return used | {name: weights[name] for name in protocol.metrics if name in weights}  # a metric's own network
+    own = (need for name in protocol.metrics for need in needs(name, protocol.extractor, protocol.clip))
+    return used | {need: weights[need] for need in own if need in weights}  # a metric's own network
 
 
 def speed_sha(protocol: SpeedProtocol, resolution: int) -> str:
@@ -98,4 +100,6 @@ def _find(name: str, section: str, kind: Any) -> Any:
     needed = {key for key, field in fields.items() if field.default is dataclasses.MISSING}
     if wrong := (given.keys() - fields) | (needed - given.keys()):
         raise UserError(f"{FILE.name}: {name}: missing or unknown fields: {', '.join(sorted(wrong))}")
+    for metric in given.get("metrics", ()):
+        needs(metric, given["extractor"], given["clip"])  # raises UserError for an unknown one
     return kind(name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

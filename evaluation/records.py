@@ -18,8 +18,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from evaluation.declared import METRICS
 from gigagan import files
 from gigagan.errors import UserError, command, nearest
 
@@ -82,43 +83,6 @@ KEY = ("suite", "variant", "seed", "metric", "protocol", "device", "batch", "res
 """Two rows with the same key are two measurements of the same thing; the newer replaces the older."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # suites and variants become file names
-
-
-@dataclass(frozen=True)
-class Metric:
-    label: str
-    higher_is_better: bool | None  # None: neither direction is better
-    kind: Literal["quality", "control", "speed", "size"] = "quality"
-    unit: str = ""  # as shown; "%" is stored as a fraction
-
-
-METRICS: dict[str, Metric] = {
-    "fd": Metric("FD", False),
-    "fid": Metric("FID", False),
-    "kid": Metric("KID", False),
-    "precision": Metric("precision", True),
-    "recall": Metric("recall", True),
-    "density": Metric("density", True),
-    "coverage": Metric("coverage", True),
-    "clip_score": Metric("CLIP score", True),
-    "clip_score_shuffled": Metric("CLIP score, shuffled", None, "control"),
-    "background_color_accuracy": Metric("background colour", True, unit="%"),
-    "object_color_accuracy": Metric("object colour", True, unit="%"),
-    "shape_accuracy": Metric("shape", True, unit="%"),
-    "size_accuracy": Metric("size", True, unit="%"),
-    "position_accuracy": Metric("position", True, unit="%"),
-    "relation_accuracy": Metric("relation", True, unit="%"),  # of two objects to each other
-    "lpips": Metric("LPIPS", False),
-    "judge_distance": Metric("distance to the truth, judge", False),
-    "psnr": Metric("PSNR", True, unit="dB"),
-    "ssim": Metric("SSIM", True),
-    "latency_ms": Metric("latency", False, "speed", "ms"),
-    "latency_end_to_end_ms": Metric("latency with text", False, "speed", "ms"),
-    "throughput_images_per_s": Metric("throughput", True, "speed", "images/s"),
-    "peak_memory_gb": Metric("peak memory", False, "speed", "GB"),
-    "params_m": Metric("parameters", None, "size", "M"),
-}
-"""Every metric, in the order of the tables' columns. A new metric needs one line here."""
 
 
 def key(row: Row) -> tuple[Any, ...]:

@@ -133,7 +133,8 @@ def main() -> None:
     meanings = _meanings(args.images, about_reference["images"].get("dataset", ""))
     rows = []
     for protocol in chosen:
-        inputs = Inputs(args.images, meanings, features, reference, protocol.extractor)
+        clip = protocol.clip or "judge"
+        inputs = Inputs(args.images, meanings, features, reference, protocol.extractor, clip)
         scored = score(protocol, inputs, about, about_reference, columns)
         mark = _mark(protocol, args.run, about["weights"] | about_reference["weights"])
         rows += [row | mark for row in scored]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation import stats
-from evaluation.records import FILTERS, METRICS, REAL, REFERENCES, UNTRAINED, Metric, Row, describe
+from evaluation.declared import METRICS, Metric
+from evaluation.records import FILTERS, REAL, REFERENCES, UNTRAINED, Row, describe
 from gigagan import files
 from gigagan.errors import UserError, nearest
 
@@ -72,7 +73,7 @@ class Cell:
     """One variant in one column."""
 
     value: stats.Mean
-    over: str  # what the interval is over: "seeds", "captions" or "repetitions" of one run, or "" for none
+    over: str  # what the interval is over: "seeds", or "captions", "images" or "repetitions" of one run, or "" for none
     by_seed: dict[int | None, float]
     difference: stats.Difference | None = None  # to the full model, paired by seed
     p: float = 1.0  # of the difference, Holm-corrected over the variants of the column
@@ -255,7 +256,7 @@ def _cells(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> dic
             row, over = next(iter(runs.values())), ""
             if len(runs) == 1 and row["low"] is not None and row["high"] is not None:
                 value = stats.Mean(value.value, row["low"], row["high"], 1)
-                over = "repetitions" if column.about.kind == "speed" else "captions"
+                over = column.about.over
         marked = any(row.get("judge_trained") for row in runs.values())
         tails = [row["p90"] for row in runs.values() if row.get("p90") is not None]
         p90 = sum(tails) / len(tails) if tails and len(tails) == len(runs) else None

@@ -127,11 +127,14 @@ def _intervals(summary: Summary) -> list[str]:
     lines = []
     if any(cell.over == "seeds" for _, _, cell in cells):
         lines.append("± is half the 95 % t-interval over training seeds (n of them).")
-    of_captions = {(line.variant.name, column.metric) for line, column, cell in cells if cell.over == "captions"}
-    if of_captions:
-        n = _distinct(row["n_images"] for row in summary.rows if (row["variant"], row["metric"]) in of_captions)
-        number = " to ".join(f"{ends:,}" for ends in dict.fromkeys(n[:1] + n[-1:]))
-        lines.append(f"[low, high] is a 95 % interval over {number} captions of one run, not over seeds.")
+    for over in ("captions", "images"):
+        of_run = {(line.variant.name, column.metric) for line, column, cell in cells if cell.over == over}
+        if of_run:
+            n = _distinct(row["n_images"] for row in summary.rows if (row["variant"], row["metric"]) in of_run)
+            number = " to ".join(f"{ends:,}" for ends in dict.fromkeys(n[:1] + n[-1:]))
+            of = ", ".join(dict.fromkeys(records.METRICS[metric].label for _, metric in sorted(of_run)))
+            of = f" of {of}" if over == "images" else ""
+            lines.append(f"[low, high]{of} is a 95 % interval over {number} {over} of one run, not over seeds.")
     if any(cell.over == "repetitions" for _, _, cell in cells):
         lines.append("[low, high] of a speed is an interval over repeated measurements of one run, not over seeds.")
     if any(cell.marked for _, _, cell in cells):

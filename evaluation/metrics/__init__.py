@@ -1,69 +1,120 @@
-"""What can be measured of an image set. A new metric is one file here and one line in ``MEASURES``."""
+"""What can be measured of an image set. A new metric is one file here, one line in ``MEASURES``, and what it declares
+in ``evaluation.declared``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.clip_score import Score, clip_score, clip_score_shuffled, mean_score
-from evaluation.metrics.frechet import frechet_distance
+from evaluation.declared import GROUPS, METRICS, PAIRED, needs
+from evaluation.metrics.clip_score import clip_score, clip_score_shuffled
+from evaluation.metrics.cmmd import cmmd
+from evaluation.metrics.density_coverage import density_coverage
+from evaluation.metrics.diversity import lpips_diversity
+from evaluation.metrics.fid_infinity import fid_infinity
+from evaluation.metrics.frechet import frechet
+from evaluation.metrics.inception_score import inception_score
+from evaluation.metrics.kid import kid
+from evaluation.metrics.precision_recall import precision_recall
+from evaluation.metrics.score import Score, mean_score
 from gigagan.archive import read_images
+from gigagan.errors import UserError, nearest
+
+__all__ = ["MEASURES", "PAIRED", "Inputs", "Measure", "Score", "measure"]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """An image set (``images``, its zip), the meanings of its captions, and what was extracted from it (``features``)
-    and from the reference set ({extractor: [N, D]})."""
+    """An image set and all that its scores are measured on.
+
+    Attributes:
+        images: its zip.
+        meanings: of its captions.
+        features: what was extracted from it, {name: [N, D]}.
+        reference: the same of the reference set.
+        extractor: which of them the protocol names, to complete what metrics need.
+        clip: whose embeddings the protocol names, ``<clip>_image`` and ``<clip>_text``.
+        settings: what the protocol sets otherwise than a metric does: ``{"precision_recall": {"k": 5}}``.
+    """
 
     images: Path
     meanings: list[str]
     features: dict[str, np.ndarray]
     reference: dict[str, np.ndarray]
     extractor: str
+    clip: str = "judge"
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def _frechet(inputs: Inputs) -> Score:
-    features = inputs.features[inputs.extractor]
-    return Score(frechet_distance(features, inputs.reference[inputs.extractor]), len(features))
+@dataclass(frozen=True)
+class Measure:
+    """A function of the features that its metrics need, then of the reference's where they ask for one, then of the
+    fields of Inputs in ``also``; its further parameters, all with defaults, are what a protocol may set."""
+
+    function: Callable[..., Score | dict[str, Score]]
+    also: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> list[str]:
+        parameters = inspect.signature(self.function).parameters.values()
+        return [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
 
 
-def _clip_score(inputs: Inputs) -> Score:
-    return clip_score(inputs.features["judge_image"], inputs.features["judge_text"])
-
-
-def _clip_score_shuffled(inputs: Inputs) -> Score:
-    return clip_score_shuffled(inputs.features["judge_image"], inputs.features["judge_text"], inputs.meanings)
-
-
-def _attributes(inputs: Inputs) -> dict[str, Score]:
+def _attributes(images: Path) -> dict[str, Score]:
     from evaluation.metrics.attributes import attribute_accuracy
 
-    images, captions = read_images(inputs.images)
-    return {metric: Score(*score) for metric, score in attribute_accuracy(images, captions).items()}
+    return attribute_accuracy(*read_images(images))
 
 
-def _paired(metric: str) -> Callable[[Inputs], Score]:
-    return lambda inputs: mean_score(inputs.features[metric][:, 0])
+def _mean(column: np.ndarray) -> Score:
+    return mean_score(column[:, 0])
 
 
-PAIRED = ("psnr", "ssim", "lpips", "judge_distance")
-"""Measured of each enlarged picture with its own ground truth where the features are extracted."""
+def _diversity(column: np.ndarray, meanings: list[str]) -> Score:
+    return lpips_diversity(column[:, 0], meanings)
 
-MEASURES: dict[str, Callable[[Inputs], Score | dict[str, Score]]] = {
-    "fd": _frechet,
-    "fid": _frechet,
-    "clip_score": _clip_score,
-    "clip_score_shuffled": _clip_score_shuffled,
-    "attributes": _attributes,
-    **{metric: _paired(metric) for metric in PAIRED},
+
+MEASURES: dict[str, Measure] = {
+    **{metric: Measure(frechet) for metric in ("fd", "fid", "patch_fid", "fd_dinov2")},
+    "fid_infinity": Measure(fid_infinity),
+    "kid": Measure(kid),
+    "cmmd": Measure(cmmd),
+    "inception_score": Measure(inception_score),
+    "precision_recall": Measure(precision_recall),
+    "density_coverage": Measure(density_coverage),
+    "clip_score": Measure(clip_score),
+    "clip_score_shuffled": Measure(clip_score_shuffled, ("meanings",)),
+    "attributes": Measure(_attributes, ("images",)),
+    "lpips_diversity": Measure(_diversity, ("meanings",)),
+    **{metric: Measure(_mean) for metric in PAIRED},
 }
-"""What a protocol may list under ``metrics``; ``attributes`` stands for several metrics, each with its own name."""
+"""How each of ``evaluation.declared.LISTED`` is measured; those of GROUPS stand for several metrics by their names."""
 
 
 def measure(name: str, inputs: Inputs) -> dict[str, Score]:
-    """The scores that ``name``, one of MEASURES, stands for, by metric."""
-    scores = MEASURES[name](inputs)
+    """The scores that ``name``, one of MEASURES, stands for, by metric.
+
+    Raises UserError for an unknown name or setting, features that are not there, and what the metric itself refuses.
+    """
+    wanted = needs(name, inputs.extractor, inputs.clip)
+    found, settings = MEASURES[name], inputs.settings.get(name, {})
+    if unknown := settings.keys() - set(found.settings):
+        raise UserError(f"{name} has no setting {min(unknown)!r}{nearest(min(unknown), found.settings)}")
+    arguments = _features(name, wanted, "images", inputs.features)
+    if METRICS[GROUPS.get(name, (name,))[0]].reference:
+        arguments += _features(name, wanted, "reference", inputs.reference)
+    scores = found.function(*arguments, *(getattr(inputs, field) for field in found.also), **settings)
     return scores if isinstance(scores, dict) else {name: scores}
+
+
+def _features(name: str, wanted: tuple[str, ...], of: str, there: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    if missing := [need for need in wanted if need not in there]:
+        raise UserError(
+            f"{name} needs the features {missing[0]!r} of the {of}: extract them again, with evaluation.features"
+        )
+    return [there[need] for need in wanted]

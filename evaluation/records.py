@@ -52,7 +52,7 @@ FIELDS: dict[str, Field] = {
     "dataset": Field(str),
     "metric": Field(str),
     "value": Field(float),  # NaN is a result too: a diverged run, which the gate fails
-    "low": Field(float, nullable=True),  # 95 % interval within this one run (over captions or repetitions, not seeds)
+    "low": Field(float, nullable=True),  # 95 % interval within this one run (over what its metric declares, not seeds)
     "high": Field(float, nullable=True),
     "higher_is_better": Field(bool, nullable=True),
     "n_images": Field(int, nullable=True),

@@ -103,6 +103,28 @@ def test_inception_goes_through_clean_fid(tmp_path: Path, monkeypatch: pytest.Mo
     assert extractor(pictures(2), ["a", "b"])["inception"].shape == (2, 2048)
 
 
+def test_patches_are_seen_at_inception_s_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class MeanColour(FakeInception):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=(2, 3)).repeat(1, 683)[:, :2048]
+
+    network = MeanColour()
+    network.layers = MeanColour()
+    file = tmp_path / features.INCEPTION_FILE
+    torch.jit.script(network).save(str(file))
+    monkeypatch.setattr(features, "INCEPTION_SHA256", features.sha256(file))
+    images = np.random.default_rng(0).integers(0, 256, (3, 310, 300, 3), dtype=np.uint8)
+    extractor, parts = (features.patch_extractor(file, torch.device("cpu")) for _ in range(2))
+    whole = extractor(images, ["a", "b", "c"])["inception_patch"]
+    assert whole.shape == (3, 2048)
+    crops = features.seeded_crops(images, range(3), 299)
+    np.testing.assert_allclose(whole[:, :3], (crops.mean(axis=(1, 2)) - 128) / 128, atol=1e-4)
+    again = [parts(images[i : i + 1], ["a"])["inception_patch"] for i in range(3)]
+    np.testing.assert_allclose(torch.cat(again), whole, atol=1e-6)
+    with pytest.raises(UserError, match="no crops of 299 px"):
+        extractor(images[:, :298], ["a", "b", "c"])
+
+
 def test_inception_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give the path of clean-fid's inception"):
         features.inception_extractor(tmp_path / features.INCEPTION_FILE, torch.device("cpu"))
@@ -185,6 +207,30 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return read([tmp_path / "metrics.jsonl"])
 
     return call
+
+
+def test_diversity_is_a_column_of_the_features(scored, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Difference(FakeJudge):
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return (a - b).abs().mean((1, 2, 3))
+
+    monkeypatch.setattr(features, "Lpips", Difference)
+    captions = [f"a {size} red circle on green" for size in ("big", "small") for _ in range(3)]
+    write_images(tmp_path / "samples.zip", pictures(6), captions, range(6))
+    out = tmp_path / "samples.safetensors"
+    drawn = ("--images", tmp_path / "samples.zip", "--judge", "judge", "--out", out)
+    run(monkeypatch, features, *drawn, "--diversity", "--lpips", "vgg", "--batch", 4)
+    there, about = feature_file.read(out)
+    assert there["lpips_diversity"].shape == (6, 1)
+    assert (there["lpips_diversity"] > 0).all()
+    assert about["weights"]["lpips_diversity"] == Difference.sha
+    with pytest.raises(UserError, match="--diversity: is measured by LPIPS"):
+        run(monkeypatch, features, *drawn, "--diversity")
+    with pytest.raises(UserError, match="--lpips: compares with the ground truth, or within a caption"):
+        run(monkeypatch, features, *drawn, "--lpips", "vgg")
 
 
 def test_features_do_not_depend_on_the_batch_size() -> None:

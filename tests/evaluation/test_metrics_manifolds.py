@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,14 @@ def test_nothing_depends_on_the_size_of_blocks(values: int) -> None:
     whole, parts = (inside(others, points, radii, closed=True, values=size) for size in (2**24, values))
     assert (whole.balls == parts.balls).all()
     assert (whole.holds == parts.holds).all()
+
+
+def test_memory_is_that_of_some_blocks() -> None:
+    points, others = distinct(sample(3000, 4, 0)), distinct(sample(3000, 4, 1))  # all pairs would take 36 MB
+    tracemalloc.start()
+    inside(others, points, squared_radii(points, 3, values=2**16), closed=True, values=2**16)
+    assert tracemalloc.get_traced_memory()[1] < 4e6
+    tracemalloc.stop()
 
 
 def test_a_collapsed_cloud_has_high_precision_and_low_recall() -> None:

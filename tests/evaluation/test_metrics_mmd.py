@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,14 @@ def test_sums_do_not_depend_on_the_size_of_blocks(block: int) -> None:
     whole, parts = (kernel_sums(x, y, polynomial(5), size) for size in (2048, block))
     for name in ("xx", "xy", "yx", "yy", "x", "y"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-12)
+
+
+def test_memory_is_that_of_some_blocks() -> None:
+    x, y = sample(2000, 4, 0), sample(2000, 4, 1)  # all pairs would take 32 MB
+    tracemalloc.start()
+    kernel_sums(x, y, polynomial(4), block=128)
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
 
 
 def test_kid_of_one_distribution_is_zero_on_average() -> None:

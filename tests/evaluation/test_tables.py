@@ -68,6 +68,13 @@ def test_one_seed_shows_the_captions_interval_and_separates_nothing(make_suite, 
     assert not bold
 
 
+def test_an_interval_over_images_is_named_apart_from_one_over_captions(make_row) -> None:
+    rows = [make_row(low=38.0, high=42.0), make_row(metric="clip_score", value=0.3, low=0.29, high=0.31)]
+    text = tables.markdown(of(rows))
+    assert "[low, high] is a 95 % interval over 1,000 captions of one run, not over seeds." in text
+    assert "[low, high] of FD is a 95 % interval over 1,000 images of one run, not over seeds." in text
+
+
 def test_eight_seeds_separate_what_differs_and_only_that(make_suite, variants_file) -> None:
     summary = of(make_suite(seeds=8), variants_file)
     fd = summary.find("fd")[0]

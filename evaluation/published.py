@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import records
-from evaluation.records import Metric
+from evaluation.declared import Metric
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 
 FILE = Path(__file__).with_name("published.yaml")
 
 METRICS: dict[str, Metric] = {
-    "inception_score": Metric("IS", True),
-    "patch_fid": Metric("patch FID", False),
     "diversity": Metric("DreamDiv", True),
     "geneval": Metric("GenEval", True),
     "inference_s": Metric("inference time", False, "speed", "s"),

@@ -195,7 +195,8 @@ def collect(suite: str, out: str | Path, paths: list[str]) -> list[Row]:
 def add(paths: list[str], folder: str | Path) -> dict[Path, int]:
     """Take generated rows into ``folder/<suite>.jsonl``, replacing older rows with the same key.
 
-    Older rows of a run go, too, once there is a row of the same run by another recipe: they are of another model.
+    Older rows of a run go, too, once there is a row of the same run by another recipe: they are of another model. So do
+    all rows of a protocol once there is one by its next version.
 
     Returns how many rows each file was given.
 
@@ -210,12 +211,23 @@ def add(paths: list[str], folder: str | Path) -> dict[Path, int]:
         path = Path(folder) / f"{suite}.jsonl"
         ours = [row for row in fresh if row["suite"] == suite]
         recipes = {(row["variant"], row["seed"]): row["recipe_sha"] for row in ours}
+        versions = dict(sorted(_version(row["protocol"]) for row in ours))
         old = read([path]) if path.exists() else []
-        rows = {key(r): r for r in old if recipes.get((r["variant"], r["seed"]), r["recipe_sha"]) == r["recipe_sha"]}
+        rows = {
+            key(r): r
+            for r in old
+            if recipes.get((r["variant"], r["seed"]), r["recipe_sha"]) == r["recipe_sha"]
+            and _version(r["protocol"])[1] >= versions.get(_version(r["protocol"])[0], 0)
+        }
         rows |= {key(row): row | {"id": identity(row)} for row in ours}
         write(path, rows.values())
         given[path] = len(ours)
     return given
+
+
+def _version(protocol: str) -> tuple[str, int]:
+    name, _, version = protocol.rpartition("@")
+    return (name, int(version)) if version.isdigit() else (protocol, 0)
 
 
 def _committable(row: Row) -> None:

@@ -95,6 +95,16 @@ def test_add_replaces_by_key_and_gives_ids(tmp_path: Path, make_row) -> None:
     assert records.check(folder) == {folder / "demo.jsonl": 3, folder / "smoke.jsonl": 1}
 
 
+def test_add_drops_what_an_older_version_of_a_protocol_left(tmp_path: Path, make_row) -> None:
+    source, folder = tmp_path / "fresh.jsonl", tmp_path / "records"
+    real = {"variant": "real", "seed": None, "recipe_sha": None}
+    files.write_jsonl(source, [make_row(**real, protocol=f"{name}@9") for name in ("scenes", "scenes-blind")])
+    records.add([source], folder)
+    files.write_jsonl(source, [make_row(**real, protocol="scenes@10")])
+    records.add([source], folder)
+    assert {row["protocol"] for row in records.read([folder / "demo.jsonl"])} == {"scenes@10", "scenes-blind@9"}
+
+
 def test_add_drops_what_another_recipe_left_of_the_same_run(tmp_path: Path, make_row) -> None:
     source, folder = tmp_path / "metrics.jsonl", tmp_path / "records"
     old = {"metric": "latency_ms", "recipe_sha": "0ld"}

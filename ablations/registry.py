@@ -142,7 +142,7 @@ def varied(base: Iterable[str], name: str) -> list[str]:
         before = parse_overrides(strings)
         own = [_without(override, before, variant.name) for override in variant.overrides]
         if own and parse_overrides([*strings, *own]) == before:
-            raise UserError(f"{variant.name}: changes nothing: this model has {', '.join(own)} already")
+            raise UserError(_nothing_to_take(variant.name, ", ".join(own)))
         strings += own
     if line[-1].match:
         from ablations.sizes import matched
@@ -164,11 +164,15 @@ def _without(override: str, config: Config, variant: str) -> str:
     if value.startswith("-") and isinstance(there, str):
         parts = there.split("+")
         if value[1:] not in parts:
-            raise UserError(f"{variant}: takes {value[1:]} out of {path}, and this model has {there} there")
+            raise UserError(_nothing_to_take(variant, f"{path}={there}"))
         return f"{path}={'+'.join(part for part in parts if part != value[1:]) or 'none'}"
     if there == "none":
-        raise UserError(f"{variant}: changes {path}, and this model has none there")
+        raise UserError(_nothing_to_take(variant, f"{path}={there}"))
     return override
+
+
+def _nothing_to_take(variant: str, there: str) -> str:
+    return f"{variant}: this model has nothing of what that variant takes out ({there}): choose another"
 
 
 def difference(a: Config, b: Config) -> list[str]:

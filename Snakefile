@@ -223,6 +223,7 @@ rule features:
         code=registry.code(
             "evaluation.features",
             "evaluation.crops",
+            "evaluation.preprocess",
             "evaluation.pyramid",
             "evaluation.siblings",
             "gigagan.clip",

@@ -29,7 +29,9 @@ import torch
 from evaluation import feature_file, pyramid
 from evaluation.crops import seeded_crops
 from evaluation.metrics.perceptual import Pairs
+from evaluation.preprocess import INCEPTION_SIDE, clean_resize
 from evaluation.siblings import Siblings
+from evaluation.weights import KNOWN
 from gigagan.archive import read_about, read_batches
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
@@ -38,9 +40,8 @@ from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.perceptual import ClipDistance, Lpips, Perceptual
 from gigagan.pixels import to_tensor
 
-INCEPTION_FILE = "inception-2015-12-05.pt"  # the one name under which clean-fid looks for it
-INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-INCEPTION_SIDE = 299  # px
+INCEPTION_FILE = KNOWN["inception"].file  # the one name under which clean-fid looks for it
+INCEPTION_SHA256 = KNOWN["inception"].sha256
 
 Extractor = Callable[[np.ndarray, list[str]], dict[str, torch.Tensor]]
 """From images, uint8 [B, H, W, 3], and their captions to named features [B, D]."""
@@ -93,12 +94,10 @@ def load_inception(path: Path, device: torch.device) -> torch.nn.Module:
 
 def inception_extractor(path: Path, device: torch.device) -> Extractor:
     """Inception V3 on whole images, resized by clean-fid. Raises UserError as ``load_inception``."""
-    from cleanfid.resize import build_resizer
-
-    network, resize = load_inception(path, device), build_resizer("clean")
+    network = load_inception(path, device)
 
     def features(images: np.ndarray, captions: list[str]) -> dict[str, torch.Tensor]:
-        resized = torch.from_numpy(np.stack([resize(image) for image in images]))
+        resized = torch.from_numpy(np.stack([clean_resize(image) for image in images]))
         return {"inception": network(resized.permute(0, 3, 1, 2).to(device))}
 
     return features

@@ -15,9 +15,9 @@ import os
 import re
 import threading
 import zipfile
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -144,16 +144,16 @@ def decoded(
 
     ahead = 4 * threads
     with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(one, index) for index in range(min(ahead, len(images)))]
-        for index in range(len(images)):
-            if index + ahead < len(images):
-                waiting.append(pool.submit(one, index + ahead))
-            try:
-                yield waiting[index].result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            waiting[index] = None  # let go of the picture
+        waiting: deque[Future[tuple[int, np.ndarray, str]]] = deque()
+        try:
+            for index in range(len(images)):
+                waiting.append(pool.submit(one, index))
+                if len(waiting) == ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # the first broken picture, or a caller that stops, ends the work ahead
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 # ------------------------------------------------------------------------------------------------------- what is there

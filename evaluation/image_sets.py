@@ -123,10 +123,10 @@ class ImageSet:
         return [_line(self._read(text), f"{self.path}: {text}") for text in texts]
 
 
-def natural(name: str) -> tuple[tuple[int, int | str], ...]:
-    """A key that sorts ``2.png`` before ``10.png``."""
+def natural(name: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
+    """A key that sorts ``2.png`` before ``10.png``, and small letters with capitals."""
     parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts))
+    return tuple((0, int(part)) if i % 2 else (1, part.lower()) for i, part in enumerate(parts)), name
 
 
 def decoded(

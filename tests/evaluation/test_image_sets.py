@@ -63,6 +63,7 @@ def test_pictures_stand_in_natural_order_whatever_holds_them(tmp_path, kind):
 
 
 def test_natural_order():
+    assert sorted(["b", "B", "a", "C"], key=natural) == ["a", "B", "b", "C"]
     assert sorted(["b/2", "a10.png", "a9.png", "b/10", "a"], key=natural) == ["a", "a9.png", "a10.png", "b/2", "b/10"]
 
 

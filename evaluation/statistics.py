@@ -8,38 +8,28 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from evaluation.metrics.frechet import Statistics
 from gigagan.errors import UserError
 from gigagan.files import written_whole
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Mean [D] and unbiased covariance [D, D] of a set of features, in float64.
-
-    Attributes:
-        about: how they were made (protocol, number of images, weights, ...); empty where the file does not say.
-    """
-
-    mean: np.ndarray
-    covariance: np.ndarray
-    about: dict[str, Any] = field(default_factory=dict)
-
-
-def write(path: str | Path, statistics: Statistics) -> None:
-    """Whole or not at all."""
-    about = np.frombuffer(json.dumps(statistics.about, sort_keys=True).encode(), np.uint8)
+def write(path: str | Path, statistics: Statistics, about: dict[str, Any]) -> None:
+    """Whole or not at all; ``about`` says how they were made."""
+    text = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     with written_whole(path) as temporary:
-        np.savez(temporary, mu=statistics.mean, sigma=statistics.covariance, about=about)
+        np.savez(temporary, mu=statistics.mean, sigma=statistics.covariance, about=text)
 
 
-def read(path: str | Path) -> Statistics:
-    """Raises UserError for a file that is missing, no ``.npz`` of such statistics, or holds what cannot be any."""
+def read(path: str | Path) -> tuple[Statistics, dict[str, Any]]:
+    """Statistics and how they were made, which is empty where the file does not say.
+
+    Raises UserError for a file that is missing, no ``.npz`` of such statistics, or holds what cannot be any.
+    """
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -65,4 +55,4 @@ def read(path: str | Path) -> Statistics:
         raise UserError(
             f"{path}: sigma is no covariance (it is not symmetric, or a variance is negative): make it again"
         )
-    return Statistics(mean, covariance, about)
+    return Statistics(mean, covariance), about

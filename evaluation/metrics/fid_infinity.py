@@ -52,8 +52,8 @@ def fid_infinity(
     sizes = np.linspace(smallest, len(features), points).astype(int)
     distances = []
     for size in sizes:
-        subset = features[order[rng.permutation(len(order))[:size]]]
-        distances.append(distance_of_moments(*Moments.of(subset).statistics(), *target))
+        subset = Moments.of(features, order[rng.permutation(len(order))[:size]])
+        distances.append(distance_of_moments(*subset.statistics(), *target))
     value, half = intercept(1 / sizes, np.array(distances))
     return Score(value, len(features), value - half, value + half)
 

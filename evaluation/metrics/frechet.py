@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -25,8 +26,14 @@ from evaluation.metrics.score import Score
 from gigagan.errors import UserError
 
 BLOCKS = 20
-Statistics = tuple[np.ndarray, np.ndarray]
-"""Mean [D] and covariance [D, D]."""
+
+
+class Statistics(NamedTuple):
+    """Mean [D] and unbiased covariance [D, D] of a set of features, in float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
 
 
 class Moments:
@@ -42,9 +49,12 @@ class Moments:
         self._products = np.zeros((width, width), order="F")  # of centred features, the lower triangle alone
 
     @classmethod
-    def of(cls, features: np.ndarray) -> Moments:
+    def of(cls, features: np.ndarray, rows: np.ndarray | None = None) -> Moments:
+        """Those of ``features`` [N, D], or of the named rows; never more than some of them are in memory at once."""
         moments = cls(features.shape[1])
-        moments.add(features)
+        for start in range(0, len(features if rows is None else rows), ROWS):
+            some = slice(start, start + ROWS)
+            moments.add(features[some if rows is None else rows[some]])
         return moments
 
     def add(self, features: np.ndarray) -> None:
@@ -78,7 +88,7 @@ class Moments:
         return lower + np.tril(lower, -1).T
 
     def statistics(self) -> Statistics:
-        return self.mean, self.covariance()
+        return Statistics(self.mean, self.covariance())
 
     def _join(self, n: int, mean: np.ndarray) -> None:
         weight, apart = self.n * n / (self.n + n), mean - self.mean
@@ -87,8 +97,9 @@ class Moments:
         self.mean = self.mean + apart * (n / self.n)
 
 
-def frechet(features: np.ndarray, reference: np.ndarray, blocks: int = BLOCKS, seed: int = 0) -> Score:
-    """FD between ``features`` [N, D] and ``reference`` [M, D], with the jackknife's interval over images.
+def frechet(features: np.ndarray, reference: np.ndarray | Statistics, blocks: int = BLOCKS, seed: int = 0) -> Score:
+    """FD between ``features`` [N, D] and ``reference``, features [M, D] or the statistics of such, with the jackknife's
+    interval over images.
 
     Images fall into ``blocks`` by a seeded draw that does not depend on their order. There is no interval where a
     covariance is singular without one block.
@@ -98,8 +109,8 @@ def frechet(features: np.ndarray, reference: np.ndarray, blocks: int = BLOCKS, s
     _check(features, reference)
     order = shuffled(features, seed)
     blocks = min(blocks, len(features) // 2)
-    parts = [Moments.of(features[rows]) for rows in np.array_split(order, max(blocks, 1))]
-    return jackknife(parts, Moments.of(reference).statistics())
+    parts = [Moments.of(features, rows) for rows in np.array_split(order, max(blocks, 1))]
+    return jackknife(parts, reference if isinstance(reference, Statistics) else moments(reference))
 
 
 def jackknife(parts: Sequence[Moments], reference: Statistics) -> Score:
@@ -162,11 +173,16 @@ def distance_of_moments(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarra
     return max(0.0, float(((mean_a - mean_b) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
 
 
-def _check(a: np.ndarray, b: np.ndarray) -> None:
-    check_features("a Fréchet distance", 2, images=a, reference=b)
-    if min(len(a), len(b)) <= a.shape[1]:
+def _check(a: np.ndarray, b: np.ndarray | Statistics) -> None:
+    if isinstance(b, Statistics):
+        check_features("a Fréchet distance", 2, images=a)
+        numbers = [len(a)]
+    else:
+        check_features("a Fréchet distance", 2, images=a, reference=b)
+        numbers = [len(a), len(b)]
+    if min(numbers) <= a.shape[1]:
         warnings.warn(
-            f"Fréchet distance of {len(a)} and {len(b)} images over {a.shape[1]} features: too few images, "
+            f"Fréchet distance of {' and '.join(map(str, numbers))} images over {a.shape[1]} features: too few images, "
             "a covariance is singular and the figure far too large",
             stacklevel=3,
         )

@@ -6,6 +6,7 @@ to it, and how its interval comes about. The one place for all of this; it impor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,25 @@ from gigagan.errors import UserError, nearest
 
 EXTRACTOR, CLIP_IMAGE, CLIP_TEXT = "{extractor}", "{clip}_image", "{clip}_text"
 """Features whose names the protocol completes with its extractor and its CLIP."""
+
+
+EXTRACTORS: dict[str, str] = {
+    "judge": "bicubic, antialiased",
+    "judge_crop": "none, one crop of the judge's size from each picture",
+    "pyramid": "none",
+    "inception": "clean-fid's clean (bicubic, antialiased, float)",
+    "inception_tensorflow": "bilinear, not antialiased, inside the network (TensorFlow's)",
+    "inception_pytorch": "bilinear, not antialiased, before the network (pytorch-fid's)",
+    "dinov2": "bicubic, antialiased, to bytes (Pillow's)",
+}
+"""What a Fréchet distance may rest on, and how each brings pictures to its own size."""
+
+CLIP_RESIZES: dict[str, str] = {
+    "pillow": "CLIP's own: bicubic, antialiased, to bytes, then the middle",
+    "pillow, after a tensor": "the same of what GigaGAN's evaluation hands over: bytes that were a tensor in between",
+    "tensor": "bicubic, not antialiased, of floats (StyleGAN-T's)",
+}
+"""How pictures come to a CLIP that has a name of evaluation.weights; the judge brings them to its own size itself."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +85,11 @@ def _paired(label: str, higher_is_better: bool, feature: str, unit: str = "") ->
 
 METRICS: dict[str, Metric] = {
     "fd": _frechet("FD", EXTRACTOR),
-    "fid": _frechet("FID", "inception"),
+    "fid": _frechet("FID", EXTRACTOR),
     "fid_infinity": Metric(
         "FID∞",
         False,
-        needs=("inception",),
+        needs=(EXTRACTOR,),
         reference=True,
         bias="that of the images is extrapolated away, that of the reference stays",
         interval="Student's t for the intercept of the line through FID over 1/N, given the images",
@@ -80,7 +100,7 @@ METRICS: dict[str, Metric] = {
     "kid": Metric(
         "KID",
         False,
-        needs=("inception",),
+        needs=(EXTRACTOR,),
         reference=True,
         bias=_NO_BIAS,
         interval="normal, from the variance between random subsets and their overlap",
@@ -183,6 +203,28 @@ LISTED = (
 
 PAIRED = ("psnr", "ssim", "lpips", "judge_distance")
 """Measured of each enlarged picture with its own ground truth where the features are extracted."""
+
+
+OF_INCEPTION = ("fid", "fid_infinity", "kid")
+"""Names that are earned by Inception's features alone."""
+
+
+def check_metrics(names: Iterable[str], extractor: str, clip: str | None) -> None:
+    """Raises UserError where metrics, as a protocol lists them, are unknown, want a CLIP where there is none, or would
+    be called by a name that their features do not earn."""
+    inception = extractor.startswith("inception")
+    for name in names:
+        wanted = needs(name, extractor, clip)
+        if clip is None and any("{clip}" in need for need in METRICS[GROUPS.get(name, (name,))[0]].needs):
+            raise UserError(f"metrics: {name} wants a CLIP")
+        if name in OF_INCEPTION and not inception:
+            raise UserError(f"metrics: {name} is a name for Inception's features alone, here are those of {extractor}")
+        if name == "fd" and inception:
+            raise UserError("metrics: fd of Inception's features is called fid")
+        if name == "fd_dinov2" and extractor != "dinov2":
+            raise UserError(f"metrics: fd_dinov2 is of DINOv2's features, here are those of {extractor}")
+        if "inception_patch" in wanted and extractor != "inception":
+            raise UserError("metrics: patch_fid wants the extractor inception")
 
 
 def needs(name: str, extractor: str | None, clip: str | None) -> tuple[str, ...]:

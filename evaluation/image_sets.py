@@ -215,8 +215,20 @@ def _tarred(path: Path) -> tuple[list[str], Read]:
 # ------------------------------------------------------------------------------------------------------------- captions
 
 
-def _parsed(kind: str, data: bytes, names: list[str], where: str) -> list[str]:
-    """One caption for each name, from a file whose own name says how it is written."""
+def read_captions(path: str | Path) -> list[str]:
+    """All captions of a file that names no pictures: a line each, a table with a head, or JSON lines, in order.
+
+    Raises UserError for a file that cannot be read.
+    """
+    path = Path(path)
+    try:
+        return _parsed(path.name, path.read_bytes(), None, str(path))
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}") from None
+
+
+def _parsed(kind: str, data: bytes, names: list[str] | None, where: str) -> list[str]:
+    """One caption for each name, from a file whose own name says how it is written; without names, all of them."""
     suffix = PurePosixPath(kind).suffix.lower()
     readers = {".txt": _lines, ".jsonl": _json_lines, ".tsv": _table, ".csv": _table, ".json": _coco}
     if suffix not in readers:
@@ -235,8 +247,9 @@ def _line(data: bytes, where: str) -> str:
         raise UserError(f"{where}: {e}") from None
 
 
-def _matched(found: list[str], names: list[str], where: str) -> list[str]:
+def _matched(found: list[str], names: list[str] | None, where: str) -> list[str]:
     """Captions in the order of the pictures. Raises UserError, with the first that is left over, for other numbers."""
+    names = [f"number {i + 1}" for i in range(len(found))] if names is None else names
     n, m = len(names), len(found)
     if n != m:
         left = f"the first image without one is {names[m]}" if m < n else f"the first too much is {found[n]!r:.60}"
@@ -247,11 +260,11 @@ def _matched(found: list[str], names: list[str], where: str) -> list[str]:
     return found
 
 
-def _lines(text: str, names: list[str], where: str) -> list[str]:
+def _lines(text: str, names: list[str] | None, where: str) -> list[str]:
     return _matched(text.splitlines(), names, where)
 
 
-def _table(text: str, names: list[str], where: str) -> list[str]:
+def _table(text: str, names: list[str] | None, where: str) -> list[str]:
     rows = csv.DictReader(io.StringIO(text), delimiter="\t" if where.lower().endswith(".tsv") else ",")
     column = next((c for c in rows.fieldnames or () if c.lower() in ("caption", "prompt")), None)
     if column is None:
@@ -259,7 +272,7 @@ def _table(text: str, names: list[str], where: str) -> list[str]:
     return _matched([row[column] or "" for row in rows], names, where)
 
 
-def _json_lines(text: str, names: list[str], where: str) -> list[str]:
+def _json_lines(text: str, names: list[str] | None, where: str) -> list[str]:
     """Lines that name their picture (``file``, ``file_name``), or whose order is the pictures'."""
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -273,13 +286,15 @@ def _json_lines(text: str, names: list[str], where: str) -> list[str]:
         if not isinstance(caption, str):
             raise UserError(f"{where}: line {number} has no caption")
         rows.append((name, caption))
-    if any(name is None for name, _ in rows):
+    if names is None or any(name is None for name, _ in rows):
         return _matched([caption for _, caption in rows], names, where)
     return _by_name({str(name): caption for name, caption in reversed(rows)}, names, where)
 
 
-def _coco(text: str, names: list[str], where: str) -> list[str]:
+def _coco(text: str, names: list[str] | None, where: str) -> list[str]:
     """COCO's annotations: of several captions of an image, the one with the lowest id."""
+    if names is None:
+        raise UserError(f"{where}: COCO's annotations hold several captions of each image: draw a list from them first")
     try:
         content = json.loads(text)
         files = {image["id"]: str(image["file_name"]) for image in content["images"]}

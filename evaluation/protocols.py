@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from evaluation.declared import needs
+from evaluation.declared import CLIP_RESIZES, EXTRACTORS, check_metrics, needs
 from gigagan.errors import UserError, nearest
 
 FILE = Path(__file__).with_name("protocols.yaml")
+
+
+ANY = "any"
+CROPS = ("none", "centre")
+RESIZES = ("none", "lanczos", "bicubic", "bilinear", "box")
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class Protocol:
 
     name: str
     title: str
-    images: int
-    reference: int
+    images: int | Literal["any"]
+    reference: int | Literal["any"]
     captions: str
     seeds: str
     crop: str
@@ -36,7 +41,32 @@ class Protocol:
     clip: str | None
     prefix: str
     metrics: tuple[str, ...]
-    marks: bool = False  # no part of the hash: it changes no number, only who may have one
+    # Younger than the first records, and therefore no part of the hash where a protocol does without them:
+    side: int | None = None
+    dataset: str = ""
+    reference_pin: str = ""
+    list: str = ""
+    clip_resize: str = ""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # No part of the hash: they change no number, only who may have one and what is said of it.
+    marks: bool = False
+    gates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+UNHASHED = ("title", "marks", "gates")
+YOUNGER = ("side", "dataset", "reference_pin", "list", "clip_resize", "settings")
+"""Fields of a protocol that have a say in its hash only where they say anything."""
+
+
+@dataclass(frozen=True)
+class CaptionList:
+    """A list of captions by its checksum; protocols.yaml explains the fields."""
+
+    name: str
+    title: str
+    captions: int
+    sha256: str
+    file_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +88,22 @@ def load(name: str) -> Protocol:
 def load_speed(name: str) -> SpeedProtocol:
     """As ``load``, for speed."""
     return _find(name, "speed", SpeedProtocol)
+
+
+def load_list(name: str) -> CaptionList:
+    """As ``load``, for lists of captions."""
+    return _find(name, "lists", CaptionList)
+
+
+def list_of(captions: Sequence[str]) -> CaptionList | None:
+    """The known list that these captions are, in this order."""
+    found = captions_sha(captions)
+    return next((known for known in map(load_list, _entries()["lists"]) if known.sha256 == found), None)
+
+
+def captions_sha(captions: Sequence[str]) -> str:
+    """SHA-256 of a list of captions, whatever file they stand in: each as UTF-8 with a newline behind it."""
+    return hashlib.sha256("".join(f"{caption}\n" for caption in captions).encode()).hexdigest()
 
 
 def sha(protocol: Protocol, data: Mapping[str, Any], weights: Mapping[str, str]) -> str:
@@ -83,7 +129,11 @@ def speed_sha(protocol: SpeedProtocol, resolution: int) -> str:
 
 
 def _sha(protocol: Any, *context: Any) -> str:
-    wording = {name: value for name, value in dataclasses.asdict(protocol).items() if name not in ("title", "marks")}
+    wording = {
+        name: value
+        for name, value in dataclasses.asdict(protocol).items()
+        if name not in UNHASHED and (value or name not in YOUNGER)
+    }
     return hashlib.sha256(json.dumps([wording, *context], sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -96,10 +146,41 @@ def _find(name: str, section: str, kind: Any) -> Any:
     known = _entries()[section]
     if name not in known:
         raise UserError(f"unknown protocol {name!r}{nearest(name, known)}")
-    given, fields = known[name], {field.name: field for field in dataclasses.fields(kind) if field.name != "name"}
-    needed = {key for key, field in fields.items() if field.default is dataclasses.MISSING}
+    given, fields = known[name], {f.name: f for f in dataclasses.fields(kind) if f.name != "name"}
+    without = dataclasses.MISSING
+    needed = {key for key, f in fields.items() if f.default is without and f.default_factory is without}
     if wrong := (given.keys() - fields) | (needed - given.keys()):
         raise UserError(f"{FILE.name}: {name}: missing or unknown fields: {', '.join(sorted(wrong))}")
-    for metric in given.get("metrics", ()):
-        needs(metric, given["extractor"], given["clip"])  # raises UserError for an unknown one
-    return kind(name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    made = kind(name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    if isinstance(made, Protocol):
+        try:
+            _check(made)
+        except UserError as e:
+            raise UserError(f"{FILE.name}: {name}: {e.message}") from None
+    return made
+
+
+def _check(protocol: Protocol) -> None:
+    """Raises UserError for a protocol that contradicts itself or asks for what nobody does."""
+    choices = {"crop": CROPS, "resize": RESIZES, "extractor": EXTRACTORS, "clip_resize": ("", *CLIP_RESIZES)}
+    for key, known in choices.items():
+        if (value := getattr(protocol, key)) not in known:
+            raise UserError(f"{key}: nothing is called {value!r}{nearest(value, known)}")
+    if protocol.extractor_resize != EXTRACTORS[protocol.extractor]:
+        raise UserError(f"extractor_resize: that of {protocol.extractor} is {EXTRACTORS[protocol.extractor]!r}")
+    for key in ("images", "reference", "side"):
+        value = getattr(protocol, key)
+        allowed = (ANY,) if key != "side" else (None,)
+        if value not in allowed and not (type(value) is int and value > 0):
+            raise UserError(f"{key}: must be a positive whole number, not {value!r}")
+    if protocol.side and protocol.resize == "none":
+        raise UserError("side: pictures do not come to be of a size without a resize")
+    if protocol.list and load_list(protocol.list).captions != protocol.images:
+        raise UserError(f"list: {protocol.list} has other than {protocol.images} captions")
+    check_metrics(protocol.metrics, protocol.extractor, protocol.clip)
+    for key in ("settings", "gates"):
+        if unknown := getattr(protocol, key).keys() - set(protocol.metrics):
+            raise UserError(f"{key}: {min(unknown)} is none of its metrics")
+    for metric, (low, high) in protocol.gates.items():
+        if not low < high:
+            raise UserError(f"gates: {metric}: {low} is not below {high}")

@@ -35,7 +35,6 @@ class Statistics(NamedTuple):
     covariance: np.ndarray
 
 
-
 class Moments:
     """Mean and covariance of any number of features, batch by batch, in float64 and the memory of one [D, D] matrix.
 

@@ -222,6 +222,7 @@ rule features:
         threads=PLAN.threads,
         code=registry.code(
             "evaluation.features",
+            "evaluation.extractors",
             "evaluation.crops",
             "evaluation.preprocess",
             "evaluation.pyramid",
@@ -248,7 +249,7 @@ rule score:
         **SCORING,
         who=f"--variant {{variant}} --seed {{seed}} --run {RUN}",
     shell:
-        "OMP_NUM_THREADS=1 python -m evaluation.score --features {input.features} --images {input.images}"
+        "OMP_NUM_THREADS=1 python -m evaluation.rows --features {input.features} --images {input.images}"
         " --reference-features {input.reference} --protocols {params.protocols} --suite {params.suite}"
         " {params.who} --out {output} &> {log}"
 
@@ -315,7 +316,7 @@ rule curve:
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code(
-            "evaluation.curve", "evaluation.samplers", "evaluation.features", "evaluation.metrics", "gigagan.sampling"
+            "evaluation.curve", "evaluation.samplers", "evaluation.extractors", "evaluation.metrics", "gigagan.sampling"
         ),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.curve --run $(dirname {input.weights})"

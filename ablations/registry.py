@@ -373,7 +373,7 @@ class Plan:
     @property
     def scoring(self) -> str:
         """A digest of the code that scores."""
-        modules = ("score", "runs", "records", "declared", "metrics", "protocols", "feature_file")
+        modules = ("rows", "runs", "records", "declared", "metrics", "protocols", "feature_file")
         return code(*(f"evaluation.{module}" for module in modules))
 
     @property

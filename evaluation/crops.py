@@ -10,14 +10,14 @@ import numpy as np
 from gigagan.errors import UserError
 
 
-def seeded_crops(images: np.ndarray, indices: range, side: int) -> np.ndarray:
-    """One square of each image, uint8 [B, H, W, 3] -> [B, side, side, 3], uncopied pixels at a place that is a function
-    of the image's index in its set alone: whatever the batch, and alike in the enlarged picture and its ground truth.
+def seeded_crop(image: np.ndarray, index: int, side: int) -> np.ndarray:
+    """One square of an image, uint8 [H, W, 3] -> [side, side, 3], uncopied pixels at a place that is a function of the
+    image's index in its set alone: whatever the batch, and alike in the enlarged picture and its ground truth.
 
-    Raises UserError for images smaller than a crop.
+    Raises UserError for an image smaller than a crop.
     """
-    height, width = images.shape[1:3]
+    height, width = image.shape[:2]
     if min(height, width) < side:
         raise UserError(f"images of {width}x{height} px have no crops of {side} px: leave the score of patches out")
-    corners = [np.random.default_rng(index).integers((height - side + 1, width - side + 1)) for index in indices]
-    return np.stack([image[y : y + side, x : x + side] for image, (y, x) in zip(images, corners, strict=True)])
+    y, x = np.random.default_rng(index).integers((height - side + 1, width - side + 1))
+    return image[y : y + side, x : x + side]

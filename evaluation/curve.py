@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from evaluation import feature_file, samplers
-from evaluation.features import extract, judge_extractor
+from evaluation.extractors import Judge, extract
 from evaluation.metrics.clip_score import clip_score
 from evaluation.metrics.frechet import frechet_distance
 from gigagan.archive import read_prompts
@@ -41,7 +41,7 @@ class Scorer:
         if about["weights"].get("judge") != clip.sha:
             raise UserError(f"{reference} was made with another judge than {judge}: extract it again")
         self.captions, self.batch, self.reference = captions, batch, features["judge"]
-        self.extractor = judge_extractor(clip)
+        self.extractor = Judge(clip)
 
     def __call__(self, draw: Draw) -> dict[str, float]:
         """``{"fd": ..., "clip_score": ...}``; every picture's seed is its caption's place."""

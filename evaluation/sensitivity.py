@@ -23,7 +23,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from evaluation import feature_file, pyramid
-from evaluation.features import Extractor, extract, judge_extractor, pyramid_extractor
+from evaluation.extractors import Extractor, Judge, Pyramid, extract
 from evaluation.metrics.attributes import attribute_accuracy
 from evaluation.metrics.clip_score import clip_score
 from evaluation.metrics.frechet import frechet_distance
@@ -168,7 +168,7 @@ def main() -> None:
     reference, about = feature_file.read(args.reference_features)
     if (about["weights"]["judge"], about["weights"]["pyramid"]) != (judge.sha, pyramid.VERSION):
         raise UserError(f"{args.reference_features} is of another judge or pyramid: extract the features again")
-    extractors = [judge_extractor(judge), pyramid_extractor]
+    extractors = [Judge(judge), Pyramid()]
     rows = with_ratios({name: measure(disturb(held), extractors, reference) for name, disturb in DISTURBANCES.items()})
     table = to_markdown(rows, _source(held, reference, judge))  # before the tree changes
     write_text(args.out.with_suffix(".csv"), to_csv(rows))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, groupby
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gigagan.archive import read_batches
 from gigagan.errors import UserError
 from gigagan.perceptual import Perceptual
 from gigagan.pixels import to_tensor
@@ -20,34 +18,36 @@ PAIRS = 32  # compared at a time
 
 
 class Siblings:
-    """An extractor of ``evaluation.features``: it walks over its own copy of the images, caption by caption, so that
-    pictures of one caption may fall into different batches.
+    """An extractor that walks over its own copy of the pictures, caption by caption, so that pictures of one caption
+    may fall into different batches.
 
     Args:
-        images: the archive that is extracted from.
+        pictures: those that are extracted from, with their captions; read as they are needed.
         network: the distance.
         device: where it is.
     """
 
-    def __init__(self, images: Path, network: Perceptual, device: torch.device) -> None:
-        self.path, self.network, self.device = images, network, device
+    def __init__(self, pictures: Iterable[tuple[np.ndarray, str]], network: Perceptual, device: torch.device) -> None:
+        self.pictures, self.network, self.device = pictures, network, device
+        self.weights = {COLUMN: network.sha}
         self._values = self._walk()
 
-    def __call__(self, images: np.ndarray, captions: list[str]) -> dict[str, Tensor]:
-        """{"lpips_diversity": [B, 1]}, for the next pictures of the archive.
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        return np.empty(0)
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        """{"lpips_diversity": [B, 1]}, for the next pictures of the set.
 
         Raises UserError where a caption has one picture alone.
         """
-        return {COLUMN: torch.tensor([next(self._values) for _ in images])[:, None]}
+        return {COLUMN: torch.tensor([next(self._values) for _ in prepared])[:, None]}
 
     def _walk(self) -> Iterator[float]:
-        pictures = ((image[0], caption) for image, (caption,) in read_batches(self.path, 1))
-        for caption, group in groupby(pictures, key=lambda picture: picture[1]):
+        for caption, group in groupby(self.pictures, key=lambda picture: picture[1]):
             images = np.stack([image for image, _ in group])
             if len(images) < 2:
                 raise UserError(
-                    f"{self.path}: {caption!r:.60} has one picture: diversity is of several of each caption, "
-                    "which lie side by side"
+                    f"{caption!r:.60} has one picture: diversity is of several of each caption, which lie side by side"
                 )
             yield from self.distances(to_tensor(images, self.device)).tolist()
 

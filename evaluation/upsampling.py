@@ -4,7 +4,7 @@
     python -m evaluation.upsampling enlarge --small small.zip --side 64 --filter bicubic --out bicubic.zip
 
 ``gigagan.upsample --run RUN small.zip --out samples.zip`` is the run's answer to the first; evaluation.features, with
---truth real.zip, and evaluation.score then score all three alike. The small pictures are made as in training.
+--truth real.zip, and evaluation.rows then score all three alike. The small pictures are made as in training.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ CURVE = ("evaluation.curve", "--run", "x", "--real", "x", "--reference-features"
 FEATURES = ("evaluation.features", "--images", "x", "--judge", "x", "--out", "x")
 REFERENCE = ("evaluation.reference", "--reference", "x", "--real", "x")
 SPEED = ("evaluation.speed", "--runs", "x", "--suite", "x", "--out", "x")
-SCORE = ("evaluation.score", "--features", "x", "--images", "x", "--reference-features", "x", "--protocols", "x")
+SCORE = ("evaluation.rows", "--features", "x", "--images", "x", "--reference-features", "x", "--protocols", "x")
 SCORE += ("--suite", "x", "--variant", "x", "--out", "x")
 
 

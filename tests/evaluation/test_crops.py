@@ -3,8 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.crops import seeded_crops
+from evaluation.crops import seeded_crop
 from gigagan.errors import UserError
+
+
+def seeded_crops(images: np.ndarray, indices: range, side: int) -> np.ndarray:
+    return np.stack([seeded_crop(image, index, side) for image, index in zip(images, indices, strict=True)])
 
 
 def places(n: int, height: int, width: int) -> np.ndarray:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from evaluation import feature_file, features, protocols, pyramid, reference, score
+from evaluation import extractors, feature_file, features, protocols, pyramid, reference, weights
+from evaluation import rows as scoring
+from evaluation.crops import seeded_crop
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.records import read
 from gigagan.archive import read_prompts, write_images
@@ -93,41 +95,54 @@ class FakeInception(torch.nn.Module):
         return self.layers(x)
 
 
-def test_inception_goes_through_clean_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / features.INCEPTION_FILE
-    torch.jit.script(FakeInception()).save(str(file))
+@pytest.fixture
+def inception_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file in Inception's own format, with another network in it."""
+
+    def save(network: torch.nn.Module) -> Path:
+        known = weights.KNOWN["inception"]
+        file = tmp_path / known.file
+        torch.jit.script(network).save(str(file))
+        monkeypatch.setitem(weights.KNOWN, "inception", dataclasses.replace(known, sha256=features.sha256(file)))
+        return file
+
+    return save
+
+
+def test_inception_goes_through_clean_fid(inception_file, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = inception_file(FakeInception())
+    extractor = extractors.Inception(file, torch.device("cpu"))
+    found = extractors.extract([(pictures(2), ["a", "b"])], [extractor])
+    assert found["inception"].shape == (2, 2048)
+    with open(file, "ab") as f:
+        f.write(b"0")
     with pytest.raises(UserError, match="checksum is wrong"):
-        features.inception_extractor(file, torch.device("cpu"))
-    monkeypatch.setattr(features, "INCEPTION_SHA256", features.sha256(file))
-    extractor = features.inception_extractor(file, torch.device("cpu"))
-    assert extractor(pictures(2), ["a", "b"])["inception"].shape == (2, 2048)
+        extractors.Inception(file, torch.device("cpu"))
 
 
-def test_patches_are_seen_at_inception_s_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patches_are_seen_at_inception_s_own_size(inception_file) -> None:
     class MeanColour(FakeInception):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean(dim=(2, 3)).repeat(1, 683)[:, :2048]
 
     network = MeanColour()
     network.layers = MeanColour()
-    file = tmp_path / features.INCEPTION_FILE
-    torch.jit.script(network).save(str(file))
-    monkeypatch.setattr(features, "INCEPTION_SHA256", features.sha256(file))
+    file = inception_file(network)
     images = np.random.default_rng(0).integers(0, 256, (3, 310, 300, 3), dtype=np.uint8)
-    extractor, parts = (features.patch_extractor(file, torch.device("cpu")) for _ in range(2))
-    whole = extractor(images, ["a", "b", "c"])["inception_patch"]
+    extractor = extractors.InceptionPatch(file, torch.device("cpu"))
+    whole = extractors.extract([(images, "abc")], [extractor])["inception_patch"]
     assert whole.shape == (3, 2048)
-    crops = features.seeded_crops(images, range(3), 299)
+    crops = np.stack([seeded_crop(image, i, 299) for i, image in enumerate(images)])
     np.testing.assert_allclose(whole[:, :3], (crops.mean(axis=(1, 2)) - 128) / 128, atol=1e-4)
-    again = [parts(images[i : i + 1], ["a"])["inception_patch"] for i in range(3)]
-    np.testing.assert_allclose(torch.cat(again), whole, atol=1e-6)
+    again = extractors.extract([(images[i : i + 1], "a") for i in range(3)], [extractor])["inception_patch"]
+    np.testing.assert_allclose(again, whole, atol=1e-6)
     with pytest.raises(UserError, match="no crops of 299 px"):
-        extractor(images[:, :298], ["a", "b", "c"])
+        extractors.extract([(images[:, :298], "abc")], [extractor])
 
 
 def test_inception_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give the path of clean-fid's inception"):
-        features.inception_extractor(tmp_path / features.INCEPTION_FILE, torch.device("cpu"))
+        extractors.Inception(tmp_path / "inception-2015-12-05.pt", torch.device("cpu"))
 
 
 # The file ------------------------------------------------------------------------------------------------------------
@@ -203,7 +218,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         arguments = ("--features", tmp_path / "real.safetensors", "--images", tmp_path / images,
                      "--reference-features", tmp_path / "reference.safetensors", "--suite", "demo",
                      "--out", tmp_path / "metrics.jsonl")  # fmt: skip
-        run(monkeypatch, score, *arguments, *more)
+        run(monkeypatch, scoring, *arguments, *more)
         return read([tmp_path / "metrics.jsonl"])
 
     return call
@@ -235,9 +250,9 @@ def test_diversity_is_a_column_of_the_features(scored, monkeypatch: pytest.Monke
 
 def test_features_do_not_depend_on_the_batch_size() -> None:
     images, captions = pictures(10), [SCENES[i].caption for i in range(10)]
-    extractors = [features.judge_extractor(FakeJudge()), features.pyramid_extractor]
-    whole = features.extract([(images, captions)], extractors)
-    parts = features.extract([(images[:7], captions[:7]), (images[7:], captions[7:])], extractors)
+    both = [extractors.Judge(FakeJudge()), extractors.Pyramid()]
+    whole = extractors.extract([(images, captions)], both)
+    parts = extractors.extract([(images[:7], captions[:7]), (images[7:], captions[7:])], both)
     assert whole.keys() == parts.keys() == {"judge", "judge_image", "judge_text", "pyramid"}
     for name in whole:
         np.testing.assert_allclose(whole[name], parts[name], rtol=1e-5, atol=1e-5)

@@ -157,11 +157,12 @@ def drawn(tmp_path: Path) -> tuple[Path, np.ndarray]:
 def distances(path: Path, batch: int) -> np.ndarray:
     import torch
 
-    from evaluation.features import extract
+    from evaluation.extractors import extract
     from evaluation.siblings import Siblings
     from gigagan.archive import read_batches
 
-    found = extract(read_batches(path, batch), [Siblings(path, Difference(), torch.device("cpu"))])
+    pictures = ((images[0], caption) for images, (caption,) in read_batches(path, 1))
+    found = extract(read_batches(path, batch), [Siblings(pictures, Difference(), torch.device("cpu"))])
     assert found["lpips_diversity"].shape == (9, 1)
     return found["lpips_diversity"][:, 0]
 

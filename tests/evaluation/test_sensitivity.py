@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluation import feature_file, pyramid, sensitivity
-from evaluation.features import extract, judge_extractor, pyramid_extractor
+from evaluation.extractors import Judge, Pyramid, extract
 from gigagan.archive import write_images
 from gigagan.clip import Clip
 from gigagan.data.scenes import Scenes
@@ -66,7 +66,7 @@ def test_the_command_writes_both_tables(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Clip, "load", lambda name: FakeJudge())
     items = [SCENES[i] for i in range(1000, 1200)]
     batches = [(np.stack([i.image for i in items]), [i.caption for i in items])]
-    arrays = extract(batches, [judge_extractor(FakeJudge()), pyramid_extractor])
+    arrays = extract(batches, [Judge(FakeJudge()), Pyramid()])
     weights = {"judge": "aa", "pyramid": pyramid.VERSION}
     feature_file.write(tmp_path / "reference.safetensors", arrays, {"weights": weights})
     images = real(tmp_path / "real.zip", 100)

@@ -11,7 +11,7 @@ from made_run import make_run
 from PIL import Image
 
 from evaluation import feature_file, truncation
-from evaluation.features import extract, judge_extractor
+from evaluation.extractors import Judge, extract
 from evaluation.metrics.clip_score import clip_score
 from evaluation.metrics.frechet import frechet_distance
 from gigagan.archive import write_images
@@ -33,7 +33,7 @@ def options(tiny, clip_folder, tmp_path_factory) -> dict[str, str]:
     write_images(folder / "real.zip", np.zeros((8, 16, 16, 3), np.uint8), CAPTIONS, range(8))
     judge = Clip.load(str(clip_folder))
     pictures = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
-    features = extract([(pictures, CAPTIONS * 5)], [judge_extractor(judge)])
+    features = extract([(pictures, CAPTIONS * 5)], [Judge(judge)])
     feature_file.write(folder / "reference.safetensors", features, {"weights": {"judge": judge.sha}})
     reference = str(folder / "reference.safetensors")
     real = str(folder / "real.zip")
@@ -57,7 +57,7 @@ def test_every_psi_is_scored_as_the_sampler_draws_it(options, tmp_path, monkeypa
     reference, _ = feature_file.read(Path(options["--reference-features"]))
     sampler, judge = load(options["--run"]), Clip.load(options["--judge"])
     for point, how in zip(points, (Truncation(), Truncation(0.5), Truncation(1, 0.5)), strict=True):
-        features = extract([(sampler(CAPTIONS, list(range(8)), how), CAPTIONS)], [judge_extractor(judge)])
+        features = extract([(sampler(CAPTIONS, list(range(8)), how), CAPTIONS)], [Judge(judge)])
         assert point["fd"] == pytest.approx(frechet_distance(features["judge"], reference["judge"]), rel=1e-2)
         expected = clip_score(features["judge_image"], features["judge_text"]).value
         assert point["clip_score"] == pytest.approx(expected, abs=1e-3)

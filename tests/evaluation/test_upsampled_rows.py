@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation import features, protocols, reference, score, tables, upsampling
+from evaluation import extractors, features, protocols, reference, tables, upsampling
+from evaluation import rows as scoring
 from evaluation.records import read
 from evaluation.summary import summarise
 from gigagan.clip import Clip
@@ -63,7 +64,7 @@ def scored(tmp_path, monkeypatch, clip_folder) -> Callable[..., list[dict]]:
         images = images or variant
         run(features, "--images", f"{images}.zip", *judge, "--out", "s.safetensors", *more)
         of = ("--run", run_folder, "--seed", 0) if run_folder else ()
-        run(score, "--features", "s.safetensors", "--images", f"{images}.zip", "--reference-features",
+        run(scoring, "--features", "s.safetensors", "--images", f"{images}.zip", "--reference-features",
             "reference.safetensors", "--protocols", chosen, "--suite", "up", "--variant", variant, "--out", "m.jsonl",
             *of)  # fmt: skip
         return read(["m.jsonl"])
@@ -144,10 +145,10 @@ def test_no_network_scores_a_run_that_it_has_trained(scored, clip_folder, monkey
 def test_crops_are_of_the_judge_s_own_size_each_at_its_place(clip):
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 24, 3), dtype=np.uint8)
     captions = ["a"] * 12
-    whole = features.extract([(images, captions)], [features.crop_extractor(clip)])["judge_crop"]
+    whole = extractors.extract([(images, captions)], [extractors.JudgeCrop(clip)])["judge_crop"]
     parts = [(images[:5], captions[:5]), (images[5:], captions[5:])]
     np.testing.assert_allclose(
-        features.extract(parts, [features.crop_extractor(clip)])["judge_crop"], whole, rtol=1e-4, atol=1e-5
+        extractors.extract(parts, [extractors.JudgeCrop(clip)])["judge_crop"], whole, rtol=1e-4, atol=1e-5
     )
     places = []
     for index, image in enumerate(images):

@@ -13,8 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from evaluation import upsampling
-from evaluation.features import extract
-from evaluation.metrics.perceptual import MOST_PSNR, Pairs, psnr, ssim
+from evaluation.extractors import Pairs, extract
+from evaluation.image_sets import ImageSet
+from evaluation.metrics.perceptual import MOST_PSNR, psnr, ssim
 from gigagan.archive import read_batches, read_images, read_prompts, write_images
 from gigagan.data.scenes import Scenes
 from gigagan.errors import UserError
@@ -140,7 +141,7 @@ def test_pairs_are_columns_of_the_feature_file_and_worse_pictures_have_worse_one
     columns = []
     for sigma in (0, 4, 30):
         batches = [(noisy(images[i : i + 4], sigma, i), captions[i : i + 4]) for i in (0, 4)]
-        found = extract(batches, [Pairs(real, {"judge_distance": ClipDistance(clip)}, CPU)])
+        found = extract(batches, [Pairs(ImageSet(real), {"judge_distance": ClipDistance(clip)}, CPU)])
         assert {name: column.shape for name, column in found.items()} == dict.fromkeys(
             ("psnr", "ssim", "judge_distance"), (6, 1)
         )
@@ -162,20 +163,22 @@ def test_every_network_is_under_its_own_name(real):
             return (a - b).abs().mean((1, 2, 3))
 
     images, captions = read_images(real)
-    found = extract([(255 - images, captions)], [Pairs(real, {"lpips": Difference()}, CPU)])
+    found = extract([(255 - images, captions)], [Pairs(ImageSet(real), {"lpips": Difference()}, CPU)])
     assert list(found) == ["psnr", "ssim", "lpips"]
     wanted = np.abs(images / 127.5 - 1 - ((255 - images) / 127.5 - 1)).mean((1, 2, 3))
     np.testing.assert_allclose(found["lpips"][:, 0], wanted, rtol=1e-4)
-    without = extract([(images, captions)], [Pairs(real, {}, CPU)])
+    without = extract([(images, captions)], [Pairs(ImageSet(real), {}, CPU)])
     assert list(without) == ["psnr", "ssim"]
 
 
 def test_pictures_of_another_set_do_not_pair(real):
     images, captions = read_images(real)
     with pytest.raises(UserError, match=r"real\.zip: picture 0 is .*, and the one to compare is 'another'"):
-        extract([(images, ["another", *captions[1:]])], [Pairs(real, {}, CPU)])
+        Pairs(ImageSet(real), {}, CPU).match(["another", *captions[1:]])
+    with pytest.raises(UserError, match="has 6 pictures, and more are to be compared"):
+        Pairs(ImageSet(real), {}, CPU).match([*captions, "more"])
     with pytest.raises(UserError, match="pictures of 32x32 px do not compare with enlarged ones of 16x16 px"):
-        extract([(images[:, :16, :16], captions)], [Pairs(real, {}, CPU)])
+        extract([(images[:, :16, :16], captions)], [Pairs(ImageSet(real), {}, CPU)])
     twice = [*read_batches(real, 6), *read_batches(real, 6)]
     with pytest.raises(UserError, match="has 6 pictures, and more are to be compared"):
-        extract(twice, [Pairs(real, {}, CPU)])
+        extract(twice, [Pairs(ImageSet(real), {}, CPU)])

@@ -1,6 +1,6 @@
 """Features to record rows: what the protocols of a suite say of one image set.
 
-    python -m evaluation.score --features features.safetensors --images samples.zip \\
+    python -m evaluation.rows --features features.safetensors --images samples.zip \\
         --reference-features reference.safetensors --protocols scenes@2,scenes-blind@1 \\
         --suite demo --variant gigagan --seed 0 --run runs/demo/gigagan/seed0 --out metrics.jsonl
 
@@ -104,7 +104,7 @@ def _meanings(path: Path, dataset: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m evaluation.score", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m evaluation.rows", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--features", type=Path, required=True, help="features of the images to score")
     parser.add_argument("--images", type=Path, required=True, help="those images")
     parser.add_argument("--reference-features", type=Path, required=True, help="features of the held-out reference")

@@ -1,0 +1,328 @@
+"""Extractors: what a network sees of a picture, and what it makes of it.
+
+Each works in two steps. ``prepare`` is Pillow's and numpy's work on one picture, which threads share out; ``features``
+is the network's on a batch of what was prepared. Networks come from files on this machine, by checksum, and are
+computed in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from evaluation import dinov2, pyramid
+from evaluation.crops import seeded_crop
+from evaluation.image_sets import ImageSet
+from evaluation.metrics.perceptual import psnr, ssim
+from evaluation.preprocess import INCEPTION_SIDE, Change, clean_resize, clip_input, through_tensor
+from evaluation.weights import KNOWN
+from gigagan.clip import Clip, read_weights
+from gigagan.errors import UserError
+from gigagan.files import sha256
+from gigagan.perceptual import Perceptual
+from gigagan.pixels import to_tensor
+
+CLIP_MODELS = {
+    "clip-vit-b-32": "ViT-B-32-quickgelu",
+    "clip-vit-l-14": "ViT-L-14-quickgelu",
+    "clip-vit-g-14": "ViT-g-14",
+}
+"""open_clip's names of the models in evaluation.weights."""
+
+
+class Extractor(Protocol):
+    """Pictures, uint8 [H, W, 3], and their captions to named features [B, D].
+
+    Attributes:
+        weights: what its features rest on, by their names: a hash of weights, or the version of fixed statistics.
+    """
+
+    weights: Mapping[str, str]
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        """What the network wants of the picture at ``index`` of its set; called by several threads at once."""
+        ...
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        """{name: [B, D]} of a stack of what was prepared; batches come in the order of their pictures."""
+        ...
+
+
+class Whole:
+    """An extractor that takes pictures as they are."""
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        return image
+
+
+class Judge(Whole):
+    """``judge`` [B, F], ``judge_image`` and ``judge_text`` [B, E] of the CLIP that judges; ``prefix`` is put before
+    each caption, as tokens of its own. Without captions there are no features of text."""
+
+    def __init__(self, judge: Clip, prefix: str = "") -> None:
+        self.judge, self.prefix = judge, prefix
+        self.weights = {"judge": judge.sha}
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        pixels = to_tensor(prepared, self.judge.scale.device)
+        found = {"judge": self.judge.image_features(pixels), "judge_image": self.judge.embed_image(pixels)}
+        if captions:
+            found["judge_text"] = self.judge.embed_text(self.judge.tokenize(list(captions), self.prefix))
+        return found
+
+
+class JudgeCrop:
+    """``judge_crop`` [B, F]: the judge's features of one square of each picture, of the size that it sees, which it
+    need not shrink."""
+
+    def __init__(self, judge: Clip) -> None:
+        self.judge = judge
+        self.weights = {"judge_crop": judge.sha}
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        return seeded_crop(image, index, self.judge.image_size)
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        return {"judge_crop": self.judge.image_features(to_tensor(prepared, self.judge.scale.device))}
+
+
+class Pyramid(Whole):
+    """``pyramid`` [B, P]: caption-blind statistics, see evaluation/pyramid.py."""
+
+    weights: Mapping[str, str] = {"pyramid": pyramid.VERSION}
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        return {"pyramid": pyramid.features(prepared)}
+
+
+# ------------------------------------------------------------------------------------------------------------ Inception
+
+
+def load_inception(path: Path, device: torch.device, resize_inside: bool = False) -> torch.nn.Module:
+    """Inception V3 as clean-fid has it. TorchScript runs code, so the file is loaded only if its checksum is right.
+
+    Raises UserError where the file is missing, has another name or other contents.
+    """
+    known = KNOWN["inception"]
+    if not path.is_file() or path.name != known.file:  # the one name under which clean-fid looks for it
+        raise UserError(f"{path}: give the path of clean-fid's {known.file}")
+    if sha256(path) != known.sha256:
+        raise UserError(f"{path}: the checksum is wrong, so it is not loaded: fetch the file again")
+    from cleanfid.inception_torchscript import InceptionV3W
+
+    return InceptionV3W(str(path.parent), download=False, resize_inside=resize_inside).to(device)
+
+
+class Inception:
+    """``inception`` [B, 2048] of whole pictures, resized as clean-fid's mode "clean"; with ``logits`` also
+    ``inception_logits`` [B, 1008], without the last layer's bias.
+
+    Raises UserError as ``load_inception``.
+    """
+
+    def __init__(self, path: Path, device: torch.device, logits: bool = False) -> None:
+        self.network, self.device = load_inception(path, device), device
+        self.weights = {"inception": KNOWN["inception"].sha256}
+        self.last: Tensor | None = None
+        if logits:
+            self.last = self.network.base.output.weight.float()
+            self.weights["inception_logits"] = KNOWN["inception"].sha256
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        return clean_resize(image)
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        found = self.network(_channels_first(prepared, self.device))
+        logits = {} if self.last is None else {"inception_logits": found @ self.last.T}
+        return {"inception": found, **logits}
+
+
+class InceptionPatch:
+    """``inception_patch`` [B, 2048] of one square of each picture, of Inception's own size, not resized.
+
+    Raises UserError as ``load_inception``, and for pictures smaller than that.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.network, self.device = load_inception(path, device), device
+        self.weights = {"inception_patch": KNOWN["inception"].sha256}
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        return seeded_crop(image, index, INCEPTION_SIDE)
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        return {"inception_patch": self.network(_channels_first(prepared, self.device))}
+
+
+class InceptionTensorflow(Whole):
+    """``inception_tensorflow`` [B, 2048]: the same network, which resizes by itself, as NVIDIA's metrics have it.
+
+    Raises UserError as ``load_inception``.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.network, self.device = load_inception(path, device, resize_inside=True), device
+        self.weights = {"inception_tensorflow": KNOWN["inception"].sha256}
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        return {"inception_tensorflow": self.network(_channels_first(prepared, self.device))}
+
+
+class InceptionPytorch(Whole):
+    """``inception_pytorch`` [B, 2048]: pytorch-fid's port of Inception, with its resize.
+
+    Raises UserError for a file that cannot be read safely, or holds another network.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        from cleanfid import inception_pytorch
+
+        state = read_weights(path)
+        # clean-fid's copy of the network would fetch its weights: it is handed those that were found.
+        with patch.object(inception_pytorch, "load_state_dict_from_url", lambda *_, **__: state):
+            try:
+                network = inception_pytorch.InceptionV3(output_blocks=[3], resize_input=False)
+            except RuntimeError as e:
+                raise UserError(f"{path}: not the weights of pytorch-fid's Inception: {e}") from None
+        self.network, self.device = network.eval().to(device), device
+        self.weights = {"inception_pytorch": sha256(path)}
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        pixels = _channels_first(prepared, self.device) / 255
+        pixels = F.interpolate(pixels, (INCEPTION_SIDE, INCEPTION_SIDE), mode="bilinear", align_corners=False)
+        return {"inception_pytorch": self.network(pixels)[0].flatten(1)}
+
+
+# ----------------------------------------------------------------------------------------------------- other networks
+
+
+class DinoV2:
+    """``dinov2`` [B, 1024]. Raises UserError as ``evaluation.dinov2.DinoV2``."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.network, self.device = dinov2.DinoV2(path).to(device), device
+        self.weights = {"dinov2": self.network.sha}
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        return dinov2.prepare(image)
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        return {"dinov2": self.network(torch.from_numpy(prepared).to(self.device))}
+
+
+class ClipScore:
+    """``NAME_image`` and ``NAME_text`` [B, E], unit norm, of a CLIP of evaluation.weights.
+
+    Args:
+        name: of the CLIP there, which begins the features' names.
+        clip: the network.
+        how: one of evaluation.declared.CLIP_RESIZES.
+        prefix: put before each caption, as tokens of its own.
+    """
+
+    def __init__(self, name: str, clip: Clip, how: str, prefix: str) -> None:
+        self.name, self.clip, self.how, self.prefix = name, clip, how, prefix
+        self.weights = {name: clip.sha}
+
+    @classmethod
+    def load(cls, name: str, path: Path, device: torch.device, how: str, prefix: str) -> ClipScore:
+        """Raises UserError as ``Clip.load``."""
+        return cls(name, Clip.load(f"{CLIP_MODELS[name]}:{path}").to(device), how, prefix)
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        if self.how == "tensor":
+            return image
+        given = through_tensor(image) if self.how == "pillow, after a tensor" else image
+        return clip_input(given, self.clip.image_size)
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        pixels = to_tensor(prepared, self.clip.scale.device)
+        if self.how == "tensor":
+            side = (self.clip.image_size, self.clip.image_size)
+            pixels = F.interpolate(pixels, side, mode="bicubic", align_corners=False)
+        found = {f"{self.name}_image": self.clip.embed_image(pixels)}
+        if captions:
+            found[f"{self.name}_text"] = self.clip.embed_text(self.clip.tokenize(list(captions), self.prefix))
+        return found
+
+
+class Pairs:
+    """``psnr``, ``ssim`` and perceptual distances [B, 1] of pictures whose ground truth lies in another set, in their
+    order.
+
+    Args:
+        truth: the ground truths.
+        networks: perceptual distances by their metric's name: ``lpips``, ``judge_distance``.
+        device: where the networks are.
+        change: what is done to a ground truth first, as to the pictures.
+    """
+
+    def __init__(
+        self,
+        truth: ImageSet,
+        networks: Mapping[str, Perceptual],
+        device: torch.device,
+        change: Change = lambda image: image,
+    ) -> None:
+        self.truth, self.networks, self.device, self.change = truth, networks, device, change
+        # The judge stands in a protocol's hash by a name of its own.
+        self.weights = {name: network.sha for name, network in networks.items() if name != "judge_distance"}
+
+    def match(self, captions: Sequence[str]) -> None:
+        """Raises UserError unless there is a ground truth for each of the captions, of the same one."""
+        own = self.truth.captions
+        for k, caption in enumerate(captions):
+            if k == len(self.truth):
+                raise UserError(f"{self.truth.path}: has {k} pictures, and more are to be compared with them")
+            if own and own[k] != caption:
+                raise UserError(
+                    f"{self.truth.path}: picture {k} is {own[k]!r:.60}, and the one to compare is {caption!r:.60}"
+                )
+
+    def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
+        """The picture and its ground truth, [2, H, W, 3]. Raises UserError where that is of another size, or none."""
+        if index >= len(self.truth):
+            raise UserError(f"{self.truth.path}: has {index} pictures, and more are to be compared with them")
+        truth = self.change(self.truth.decode(index))
+        if truth.shape != image.shape:
+            (h, w, _), (h0, w0, _) = image.shape, truth.shape
+            raise UserError(
+                f"{self.truth.path}: pictures of {w0}x{h0} px do not compare with enlarged ones of {w}x{h} px"
+            )
+        return np.stack([image, truth])
+
+    def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
+        a, b = (torch.from_numpy(np.ascontiguousarray(prepared[:, side])) for side in (0, 1))
+        values = {"psnr": psnr(a, b), "ssim": ssim(a, b)}
+        if self.networks:
+            x, y = to_tensor(a, self.device), to_tensor(b, self.device)
+            values |= {name: network.distance(x, y) for name, network in self.networks.items()}
+        return {name: value[:, None] for name, value in values.items()}
+
+
+def extract(
+    batches: Iterable[tuple[np.ndarray, Sequence[str]]], extractors: Sequence[Extractor]
+) -> dict[str, np.ndarray]:
+    """Run all ``extractors`` over batches of images, uint8 [B, H, W, 3], and captions; {name: float32 [N, D]}."""
+    parts: dict[str, list[np.ndarray]] = {}
+    done = 0
+    with torch.inference_mode():
+        for images, captions in batches:
+            for extractor in extractors:
+                prepared = np.stack([extractor.prepare(image, done + i) for i, image in enumerate(images)])
+                for name, found in extractor.features(prepared, captions).items():
+                    parts.setdefault(name, []).append(found.float().cpu().numpy())
+            done += len(images)
+    return {name: np.concatenate(rows) for name, rows in parts.items()}
+
+
+def _channels_first(images: np.ndarray, device: torch.device) -> Tensor:
+    """[B, H, W, 3] -> float32 [B, 3, H, W], values as they are"""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().to(device)

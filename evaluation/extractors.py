@@ -7,6 +7,7 @@ computed in fp32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,8 @@ from evaluation.crops import seeded_crop
 from evaluation.image_sets import ImageSet
 from evaluation.metrics.perceptual import psnr, ssim
 from evaluation.preprocess import INCEPTION_SIDE, Change, clean_resize, clip_input, through_tensor
-from evaluation.weights import KNOWN
+from evaluation.protocols import Protocol as ProtocolOfScores
+from evaluation.weights import KNOWN, find
 from gigagan.clip import Clip, read_weights
 from gigagan.errors import UserError
 from gigagan.files import sha256
@@ -35,16 +37,23 @@ CLIP_MODELS = {
     "clip-vit-g-14": "ViT-g-14",
 }
 """open_clip's names of the models in evaluation.weights."""
+INCEPTION_WIDTH = 2048
 
 
 class Extractor(Protocol):
     """Pictures, uint8 [H, W, 3], and their captions to named features [B, D].
 
     Attributes:
-        weights: what its features rest on, by their names: a hash of weights, or the version of fixed statistics.
+        gives: the names of its features.
+        weights: what they rest on: hashes of weights, or the version of fixed statistics.
+        how: whatever else changes them.
+        width: of the features that a Fréchet distance may rest on, where it is known beforehand.
     """
 
+    gives: Sequence[str]
     weights: Mapping[str, str]
+    how: str
+    width: int | None
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         """What the network wants of the picture at ``index`` of its set; called by several threads at once."""
@@ -55,20 +64,25 @@ class Extractor(Protocol):
         ...
 
 
-class Whole:
-    """An extractor that takes pictures as they are."""
+class Network:
+    """What most extractors have in common: they take pictures as they are, and nothing but weights changes them."""
+
+    how = ""
+    width: int | None = None
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         return image
 
 
-class Judge(Whole):
+class Judge(Network):
     """``judge`` [B, F], ``judge_image`` and ``judge_text`` [B, E] of the CLIP that judges; ``prefix`` is put before
     each caption, as tokens of its own. Without captions there are no features of text."""
 
+    gives = ("judge", "judge_image", "judge_text")
+
     def __init__(self, judge: Clip, prefix: str = "") -> None:
         self.judge, self.prefix = judge, prefix
-        self.weights = {"judge": judge.sha}
+        self.weights, self.how = {"judge": judge.sha}, prefix
 
     def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
         pixels = to_tensor(prepared, self.judge.scale.device)
@@ -78,9 +92,11 @@ class Judge(Whole):
         return found
 
 
-class JudgeCrop:
+class JudgeCrop(Network):
     """``judge_crop`` [B, F]: the judge's features of one square of each picture, of the size that it sees, which it
     need not shrink."""
+
+    gives = ("judge_crop",)
 
     def __init__(self, judge: Clip) -> None:
         self.judge = judge
@@ -93,9 +109,10 @@ class JudgeCrop:
         return {"judge_crop": self.judge.image_features(to_tensor(prepared, self.judge.scale.device))}
 
 
-class Pyramid(Whole):
+class Pyramid(Network):
     """``pyramid`` [B, P]: caption-blind statistics, see evaluation/pyramid.py."""
 
+    gives = ("pyramid",)
     weights: Mapping[str, str] = {"pyramid": pyramid.VERSION}
 
     def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
@@ -120,20 +137,20 @@ def load_inception(path: Path, device: torch.device, resize_inside: bool = False
     return InceptionV3W(str(path.parent), download=False, resize_inside=resize_inside).to(device)
 
 
-class Inception:
+class Inception(Network):
     """``inception`` [B, 2048] of whole pictures, resized as clean-fid's mode "clean"; with ``logits`` also
     ``inception_logits`` [B, 1008], without the last layer's bias.
 
     Raises UserError as ``load_inception``.
     """
 
+    width = INCEPTION_WIDTH
+
     def __init__(self, path: Path, device: torch.device, logits: bool = False) -> None:
         self.network, self.device = load_inception(path, device), device
-        self.weights = {"inception": KNOWN["inception"].sha256}
-        self.last: Tensor | None = None
-        if logits:
-            self.last = self.network.base.output.weight.float()
-            self.weights["inception_logits"] = KNOWN["inception"].sha256
+        self.gives = ("inception", "inception_logits") if logits else ("inception",)
+        self.weights = dict.fromkeys(self.gives, KNOWN["inception"].sha256)
+        self.last = self.network.base.output.weight.float() if logits else None
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         return clean_resize(image)
@@ -144,11 +161,14 @@ class Inception:
         return {"inception": found, **logits}
 
 
-class InceptionPatch:
+class InceptionPatch(Network):
     """``inception_patch`` [B, 2048] of one square of each picture, of Inception's own size, not resized.
 
     Raises UserError as ``load_inception``, and for pictures smaller than that.
     """
+
+    gives = ("inception_patch",)
+    width = INCEPTION_WIDTH
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.network, self.device = load_inception(path, device), device
@@ -161,11 +181,14 @@ class InceptionPatch:
         return {"inception_patch": self.network(_channels_first(prepared, self.device))}
 
 
-class InceptionTensorflow(Whole):
+class InceptionTensorflow(Network):
     """``inception_tensorflow`` [B, 2048]: the same network, which resizes by itself, as NVIDIA's metrics have it.
 
     Raises UserError as ``load_inception``.
     """
+
+    gives = ("inception_tensorflow",)
+    width = INCEPTION_WIDTH
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.network, self.device = load_inception(path, device, resize_inside=True), device
@@ -175,11 +198,14 @@ class InceptionTensorflow(Whole):
         return {"inception_tensorflow": self.network(_channels_first(prepared, self.device))}
 
 
-class InceptionPytorch(Whole):
+class InceptionPytorch(Network):
     """``inception_pytorch`` [B, 2048]: pytorch-fid's port of Inception, with its resize.
 
     Raises UserError for a file that cannot be read safely, or holds another network.
     """
+
+    gives = ("inception_pytorch",)
+    width = INCEPTION_WIDTH
 
     def __init__(self, path: Path, device: torch.device) -> None:
         from cleanfid import inception_pytorch
@@ -203,12 +229,14 @@ class InceptionPytorch(Whole):
 # ----------------------------------------------------------------------------------------------------- other networks
 
 
-class DinoV2:
+class DinoV2(Network):
     """``dinov2`` [B, 1024]. Raises UserError as ``evaluation.dinov2.DinoV2``."""
+
+    gives = ("dinov2",)
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.network, self.device = dinov2.DinoV2(path).to(device), device
-        self.weights = {"dinov2": self.network.sha}
+        self.weights, self.width = {"dinov2": self.network.sha}, self.network.width
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         return dinov2.prepare(image)
@@ -217,7 +245,7 @@ class DinoV2:
         return {"dinov2": self.network(torch.from_numpy(prepared).to(self.device))}
 
 
-class ClipScore:
+class ClipScore(Network):
     """``NAME_image`` and ``NAME_text`` [B, E], unit norm, of a CLIP of evaluation.weights.
 
     Args:
@@ -228,8 +256,9 @@ class ClipScore:
     """
 
     def __init__(self, name: str, clip: Clip, how: str, prefix: str) -> None:
-        self.name, self.clip, self.how, self.prefix = name, clip, how, prefix
-        self.weights = {name: clip.sha}
+        self.name, self.clip, self.resize, self.prefix = name, clip, how, prefix
+        self.gives = (f"{name}_image", f"{name}_text")
+        self.weights, self.how = {name: clip.sha}, f"{how}; {prefix}"
 
     @classmethod
     def load(cls, name: str, path: Path, device: torch.device, how: str, prefix: str) -> ClipScore:
@@ -237,14 +266,14 @@ class ClipScore:
         return cls(name, Clip.load(f"{CLIP_MODELS[name]}:{path}").to(device), how, prefix)
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
-        if self.how == "tensor":
+        if self.resize == "tensor":
             return image
-        given = through_tensor(image) if self.how == "pillow, after a tensor" else image
+        given = through_tensor(image) if self.resize == "pillow, after a tensor" else image
         return clip_input(given, self.clip.image_size)
 
     def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
         pixels = to_tensor(prepared, self.clip.scale.device)
-        if self.how == "tensor":
+        if self.resize == "tensor":
             side = (self.clip.image_size, self.clip.image_size)
             pixels = F.interpolate(pixels, side, mode="bicubic", align_corners=False)
         found = {f"{self.name}_image": self.clip.embed_image(pixels)}
@@ -253,7 +282,7 @@ class ClipScore:
         return found
 
 
-class Pairs:
+class Pairs(Network):
     """``psnr``, ``ssim`` and perceptual distances [B, 1] of pictures whose ground truth lies in another set, in their
     order.
 
@@ -272,6 +301,8 @@ class Pairs:
         change: Change = lambda image: image,
     ) -> None:
         self.truth, self.networks, self.device, self.change = truth, networks, device, change
+        self.gives = ("psnr", "ssim", *networks)
+        self.how = truth.fingerprint
         # The judge stands in a protocol's hash by a name of its own.
         self.weights = {name: network.sha for name, network in networks.items() if name != "judge_distance"}
 
@@ -305,6 +336,41 @@ class Pairs:
             x, y = to_tensor(a, self.device), to_tensor(b, self.device)
             values |= {name: network.distance(x, y) for name, network in self.networks.items()}
         return {name: value[:, None] for name, value in values.items()}
+
+
+def networks(
+    protocol: ProtocolOfScores, wanted: Iterable[str], weights: str | Path, judge: Clip | None, device: torch.device
+) -> list[Extractor]:
+    """The extractors that give the ``wanted`` features of a set's pictures, as a protocol asks for them.
+
+    Args:
+        weights: the user's folder of pretrained weights.
+        judge: the CLIP that judges, where features of it are wanted.
+
+    Raises UserError where a network's file is not there, or is another one.
+    """
+    wanted, found = {*wanted}, []
+    inception = functools.partial(find, "inception", weights)
+    if judge and wanted & {*Judge.gives}:
+        found.append(Judge(judge, protocol.prefix))
+    if judge and "judge_crop" in wanted:
+        found.append(JudgeCrop(judge))
+    if "pyramid" in wanted:
+        found.append(Pyramid())
+    if wanted & {"inception", "inception_logits"}:
+        found.append(Inception(inception(), device, "inception_logits" in wanted))
+    if "inception_patch" in wanted:
+        found.append(InceptionPatch(inception(), device))
+    if "inception_tensorflow" in wanted:
+        found.append(InceptionTensorflow(inception(), device))
+    if "inception_pytorch" in wanted:
+        found.append(InceptionPytorch(find("inception-pytorch", weights), device))
+    if "dinov2" in wanted:
+        found.append(DinoV2(find("dinov2", weights), device))
+    if protocol.clip in CLIP_MODELS:
+        path = find(protocol.clip, weights)
+        found.append(ClipScore.load(protocol.clip, path, device, protocol.clip_resize, protocol.prefix))
+    return found
 
 
 def extract(

@@ -8,6 +8,7 @@ pairs them with the lines of ``captions.txt``. They are decoded as clean-fid dec
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -95,13 +97,15 @@ class ImageSet:
     def where(self, index: int) -> str:
         return f"{self.path}: {self.names[index]}"
 
-    def sha256(self) -> str:
-        """Of all pictures in order, with their names and captions."""
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of what the file system says of the pictures (names, sizes, times of change), without reading them all."""
+        files = [self.path / name for name in self.names] if self.path.is_dir() else [self.path]
         digest = hashlib.sha256()
-        for index, name in enumerate(self.names):
+        for name in self.names:
             digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
-            digest.update(hashlib.sha256(self.data(index)).digest())
-            digest.update(self.captions[index].encode() if self.captions else b"")
+        for stat in (file.stat() for file in files):
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}\0".encode())
         return digest.hexdigest()
 
     def _found(self, files: set[str]) -> list[str] | None:
@@ -129,22 +133,25 @@ def natural(name: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
     return tuple((0, int(part)) if i % 2 else (1, part.lower()) for i, part in enumerate(parts)), name
 
 
+Changed = TypeVar("Changed")
+
+
 def decoded(
-    images: ImageSet, change: Callable[[np.ndarray], np.ndarray], threads: int
-) -> Iterator[tuple[int, np.ndarray, str]]:
-    """Each picture's index, what ``change`` makes of it, and its file's hash, in order; ``threads`` work ahead, a few
+    images: ImageSet, change: Callable[[np.ndarray, int], Changed], threads: int
+) -> Iterator[tuple[Changed, str]]:
+    """What ``change`` makes of each picture and its index, and its file's hash, in order; ``threads`` work ahead, a few
     pictures each, so that memory does not grow with the set.
 
     Raises UserError as ``ImageSet.decode``.
     """
 
-    def one(index: int) -> tuple[int, np.ndarray, str]:
+    def one(index: int) -> tuple[Changed, str]:
         data = images.data(index)
-        return index, change(images.decode(index, data)), hashlib.sha256(data).hexdigest()
+        return change(images.decode(index, data), index), hashlib.sha256(data).hexdigest()
 
     ahead = 4 * threads
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[tuple[int, np.ndarray, str]]] = deque()
+        waiting: deque[Future[tuple[Changed, str]]] = deque()
         try:
             for index in range(len(images)):
                 waiting.append(pool.submit(one, index))

@@ -80,6 +80,11 @@ class SpeedProtocol:
     rounds: int
 
 
+def names() -> list[str]:
+    """Of all protocols that score images, in the file's order."""
+    return list(_entries()["images"])
+
+
 def load(name: str) -> Protocol:
     """The protocol called ``name``, version included. Raises UserError for an unknown one, with the nearest known."""
     return _find(name, "images", Protocol)

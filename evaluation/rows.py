@@ -11,6 +11,7 @@ have no --run and no --seed.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from evaluation import feature_file, protocols, records, runs
 from evaluation.metrics import PAIRED, Inputs, measure
 from evaluation.protocols import Protocol
 from evaluation.records import Row
-from gigagan.archive import read_prompts
+from gigagan.archive import read_images, read_prompts
 from gigagan.data import captions, scenes
 from gigagan.errors import UserError, command
 from gigagan.files import sha256
@@ -84,7 +85,7 @@ def _check_pairs(protocol: Protocol, inputs: Inputs, about: About, reference: Ab
         )
 
 
-def _mark(protocol: Protocol, run: Path | None, weights: dict[str, str]) -> Row:
+def mark(protocol: Protocol, run: Path | None, weights: dict[str, str]) -> Row:
     """What the rows of a run say where a network of the protocol has trained it.
 
     Raises UserError for that unless the protocol marks such scores.
@@ -134,10 +135,10 @@ def main() -> None:
     rows = []
     for protocol in chosen:
         clip = protocol.clip or "judge"
-        inputs = Inputs(args.images, meanings, features, reference, protocol.extractor, clip)
+        inputs = Inputs(partial(read_images, args.images), meanings, features, reference, protocol.extractor, clip)
         scored = score(protocol, inputs, about, about_reference, columns)
-        mark = _mark(protocol, args.run, about["weights"] | about_reference["weights"])
-        rows += [row | mark for row in scored]
+        own = mark(protocol, args.run, about["weights"] | about_reference["weights"])
+        rows += [row | own for row in scored]
     records.write(args.out, rows)
 
 

@@ -29,6 +29,7 @@ class Siblings:
 
     def __init__(self, pictures: Iterable[tuple[np.ndarray, str]], network: Perceptual, device: torch.device) -> None:
         self.pictures, self.network, self.device = pictures, network, device
+        self.gives, self.how, self.width = (COLUMN,), "", None
         self.weights = {COLUMN: network.sha}
         self._values = self._walk()
 

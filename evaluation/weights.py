@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gigagan.errors import UserError, nearest
-from gigagan.files import sha256
+from gigagan.files import read_yaml, sha256
+
+CONFIG = Path(__file__).parent.parent / "config" / "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ KNOWN: dict[str, Known] = {
         "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
         _of_clean_fid,
     ),
+    "inception-pytorch": Known(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        95_628_359,
+        "Inception V3 as pytorch-fid and MLPerf use it",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        _of_torch_hub,
+    ),
     "dinov2": Known(
         "dinov2_vitl14_pretrain.pth",
         "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
@@ -113,6 +123,11 @@ KNOWN: dict[str, Known] = {
         _of_torch_hub,
     ),
 }
+
+
+def default_folder() -> str:
+    """The ``weights`` folder of config/config.yaml, relative to the project's own; empty where none is set."""
+    return str(read_yaml(CONFIG).get("weights") or "") if CONFIG.is_file() else ""
 
 
 def find(name: str, folder: str | Path = "") -> Path:

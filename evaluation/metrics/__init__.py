@@ -6,7 +6,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,11 @@ from evaluation.metrics.cmmd import cmmd
 from evaluation.metrics.density_coverage import density_coverage
 from evaluation.metrics.diversity import lpips_diversity
 from evaluation.metrics.fid_infinity import fid_infinity
-from evaluation.metrics.frechet import frechet
+from evaluation.metrics.frechet import Statistics, frechet
 from evaluation.metrics.inception_score import inception_score
 from evaluation.metrics.kid import kid
 from evaluation.metrics.precision_recall import precision_recall
 from evaluation.metrics.score import Score, mean_score
-from gigagan.archive import read_images
 from gigagan.errors import UserError, nearest
 
 __all__ = ["MEASURES", "PAIRED", "Inputs", "Measure", "Score", "measure"]
@@ -33,19 +31,19 @@ class Inputs:
     """An image set and all that its scores are measured on.
 
     Attributes:
-        images: its zip.
+        pictures: gives all of them, uint8 [N, H, W, 3], and their captions, to a metric that asks for the pixels.
         meanings: of its captions.
         features: what was extracted from it, {name: [N, D]}.
-        reference: the same of the reference set.
+        reference: the same of the reference set, or its statistics alone, which are enough for Fréchet distances.
         extractor: which of them the protocol names, to complete what metrics need.
         clip: whose embeddings the protocol names, ``<clip>_image`` and ``<clip>_text``.
         settings: what the protocol sets otherwise than a metric does: ``{"precision_recall": {"k": 5}}``.
     """
 
-    images: Path
+    pictures: Callable[[], tuple[np.ndarray, list[str]]]
     meanings: list[str]
-    features: dict[str, np.ndarray]
-    reference: dict[str, np.ndarray]
+    features: Mapping[str, np.ndarray]
+    reference: Mapping[str, np.ndarray | Statistics]
     extractor: str
     clip: str = "judge"
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -58,6 +56,7 @@ class Measure:
 
     function: Callable[..., Score | dict[str, Score]]
     also: tuple[str, ...] = ()
+    by_statistics: bool = False  # the reference's mean and covariance are enough
 
     @property
     def settings(self) -> list[str]:
@@ -65,10 +64,10 @@ class Measure:
         return [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
 
 
-def _attributes(images: Path) -> dict[str, Score]:
+def _attributes(pictures: Callable[[], tuple[np.ndarray, list[str]]]) -> dict[str, Score]:
     from evaluation.metrics.attributes import attribute_accuracy
 
-    return attribute_accuracy(*read_images(images))
+    return attribute_accuracy(*pictures())
 
 
 def _mean(column: np.ndarray) -> Score:
@@ -80,8 +79,8 @@ def _diversity(column: np.ndarray, meanings: list[str]) -> Score:
 
 
 MEASURES: dict[str, Measure] = {
-    **{metric: Measure(frechet) for metric in ("fd", "fid", "patch_fid", "fd_dinov2")},
-    "fid_infinity": Measure(fid_infinity),
+    **{metric: Measure(frechet, by_statistics=True) for metric in ("fd", "fid", "patch_fid", "fd_dinov2")},
+    "fid_infinity": Measure(fid_infinity, by_statistics=True),
     "kid": Measure(kid),
     "cmmd": Measure(cmmd),
     "inception_score": Measure(inception_score),
@@ -89,7 +88,7 @@ MEASURES: dict[str, Measure] = {
     "density_coverage": Measure(density_coverage),
     "clip_score": Measure(clip_score),
     "clip_score_shuffled": Measure(clip_score_shuffled, ("meanings",)),
-    "attributes": Measure(_attributes, ("images",)),
+    "attributes": Measure(_attributes, ("pictures",)),
     "lpips_diversity": Measure(_diversity, ("meanings",)),
     **{metric: Measure(_mean) for metric in PAIRED},
 }
@@ -108,11 +107,15 @@ def measure(name: str, inputs: Inputs) -> dict[str, Score]:
     arguments = _features(name, wanted, "images", inputs.features)
     if METRICS[GROUPS.get(name, (name,))[0]].reference:
         arguments += _features(name, wanted, "reference", inputs.reference)
+        if isinstance(arguments[-1], Statistics) and not found.by_statistics:
+            raise UserError(
+                f"{name} wants the reference's images: statistics hold no more than a mean and a covariance"
+            )
     scores = found.function(*arguments, *(getattr(inputs, field) for field in found.also), **settings)
     return scores if isinstance(scores, dict) else {name: scores}
 
 
-def _features(name: str, wanted: tuple[str, ...], of: str, there: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _features(name: str, wanted: tuple[str, ...], of: str, there: Mapping[str, Any]) -> list[Any]:
     if missing := [need for need in wanted if need not in there]:
         raise UserError(
             f"{name} needs the features {missing[0]!r} of the {of}: extract them again, with evaluation.features"

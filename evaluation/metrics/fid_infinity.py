@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from evaluation.metrics.checks import check_features
-from evaluation.metrics.frechet import Moments, distance_of_moments
+from evaluation.metrics.frechet import Moments, Statistics, distance_of_moments, moments
 from evaluation.metrics.rows import canonical
 from evaluation.metrics.score import Score
 from gigagan.errors import UserError
@@ -23,10 +23,14 @@ POINTS, SMALLEST = 15, 5000
 
 
 def fid_infinity(
-    features: np.ndarray, reference: np.ndarray, points: int = POINTS, smallest: int = SMALLEST, seed: int = 0
+    features: np.ndarray,
+    reference: np.ndarray | Statistics,
+    points: int = POINTS,
+    smallest: int = SMALLEST,
+    seed: int = 0,
 ) -> Score:
-    """FID-infinity of ``features`` [N, D] against ``reference`` [M, D]; the interval is that of the fit's intercept
-    (Student's t), given these images.
+    """FID-infinity of ``features`` [N, D] against ``reference``, features [M, D] or the statistics of such; the
+    interval is that of the fit's intercept (Student's t), given these images.
 
     Args:
         points: how many sizes.
@@ -36,7 +40,8 @@ def fid_infinity(
     Warns where the smallest subset is no larger than the features are wide: there the bias is no straight line in 1/N.
     Raises UserError where the features do not fit, for fewer than three sizes, or too few images to tell them apart.
     """
-    check_features("FID-infinity", 2, images=features, reference=reference)
+    given = {} if isinstance(reference, Statistics) else {"reference": reference}
+    check_features("FID-infinity", 2, images=features, **given)
     if points < 3 or smallest < 2 or len(features) < smallest + points:
         raise UserError(
             f"FID-infinity: a line through {points} sizes from {smallest} on cannot be drawn with {len(features)} "
@@ -48,8 +53,9 @@ def fid_infinity(
             "and the line does not hold there: the figure is not to be trusted",
             stacklevel=2,
         )
-    order, rng, target = canonical(features), np.random.default_rng(seed), Moments.of(reference).statistics()
+    order, rng = canonical(features), np.random.default_rng(seed)
     sizes = np.linspace(smallest, len(features), points).astype(int)
+    target = reference if isinstance(reference, Statistics) else moments(reference)
     distances = []
     for size in sizes:
         subset = Moments.of(features, order[rng.permutation(len(order))[:size]])

@@ -59,7 +59,8 @@ def test_pictures_stand_in_natural_order_whatever_holds_them(tmp_path, kind):
     assert [images.decode(i)[0, 0, 0] for i in range(3)] == [1, 2, 10]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    assert ImageSet(put(elsewhere, files, "zip")).sha256() == images.sha256()
+    assert ImageSet(put(elsewhere, {**files, "1.png": png(7, 9)}, kind)).fingerprint != images.fingerprint
+    assert ImageSet(images.path).fingerprint == images.fingerprint
 
 
 def test_natural_order():
@@ -70,10 +71,10 @@ def test_natural_order():
 @pytest.mark.parametrize("threads", [1, 3])
 def test_pictures_are_decoded_in_order_by_any_number_of_threads(tmp_path, threads):
     images = ImageSet(put(tmp_path, {f"{i}.png": png(i) for i in range(40)}, "zip"))
-    found = list(decoded(images, lambda image: image[:1, :1], threads))
-    assert [index for index, _, _ in found] == list(range(40))
-    assert [int(pixel[0, 0, 0]) for _, pixel, _ in found] == list(range(40))
-    assert len({digest for _, _, digest in found}) == 40
+    found = list(decoded(images, lambda image, index: (index, image[:1, :1]), threads))
+    assert [index for (index, _), _ in found] == list(range(40))
+    assert [int(pixel[0, 0, 0]) for (_, pixel), _ in found] == list(range(40))
+    assert len({digest for _, digest in found}) == 40
 
 
 def test_pictures_are_decoded_as_clean_fid_decodes_them(tmp_path):
@@ -169,7 +170,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, data, words):
     images = ImageSet(put(tmp_path, {"1.png": png(1), "2.png": data}, "zip"))
     assert images.decode(0).shape == (4, 4, 3)
     with pytest.raises(UserError, match=r"2\.png: .*" + words):
-        list(decoded(images, lambda image: image, 2))
+        list(decoded(images, lambda image, _: image, 2))
 
 
 def test_what_is_no_set_is_one_clear_line(tmp_path):

@@ -36,7 +36,7 @@ def inputs() -> Inputs:
         return found
 
     meanings = [f"meaning {i // 2}" for i in range(N)]
-    return Inputs(Path("none.zip"), meanings, draw(N, 0.3), draw(M, 0.0), "judge", settings=SETTINGS)
+    return Inputs(None, meanings, draw(N, 0.3), draw(M, 0.0), "judge", settings=SETTINGS)
 
 
 def test_every_score_declares_all_and_is_measured() -> None:

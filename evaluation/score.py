@@ -1,0 +1,214 @@
+"""Score any images against any reference, under a protocol.
+
+    python -m evaluation.score --protocol gigagan-coco30k@1 --images fake_images --reference val2014 --weights weights
+    python -m evaluation.score --protocol clean-fid@1 --images samples.zip --reference reference.npz --json scores.json
+
+Images are a folder, a zip or a tar; captions stand beside them (captions.txt with a line each in the natural order of
+the names, a .txt of the same name, JSON lines) or in a file of their own (the same, a table, COCO's json). A reference
+is as the images are, or statistics (.npz with mu and sigma, as clean-fid, pytorch-fid and StudioGAN write them).
+``--protocol list`` says which protocols there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from evaluation import protocols, records, runs
+from evaluation.declared import METRICS
+from evaluation.image_sets import ImageSet
+from evaluation.weights import default_folder
+from gigagan import provenance
+from gigagan.errors import UserError, command
+from gigagan.files import check_writable, write_json
+from gigagan.options import DEVICE_HELP, device, natural, positive, threads
+
+DIRECTIONS = {True: "higher", False: "lower", None: ""}
+
+
+def table(result: Any, images: ImageSet, reference: str) -> str:
+    """What a scoring found and of what, in lines for a terminal."""
+    protocol = result.protocol
+    width, height = result.images.size
+    made = f"{protocol.crop} crop, " if protocol.crop != "none" else ""
+    made += f"{protocol.resize} to {protocol.side} px" if protocol.side else "as they are"
+    about = {
+        "protocol": f"{protocol.name} ({result.sha}): {protocol.title}",
+        "images": f"{images.path}: {len(images):,} of {width}x{height} px",
+        "reference": reference,
+        "prepared": f"{made}; features: {protocol.extractor}, resized {protocol.extractor_resize}",
+    }
+    if result.captions_sha:
+        known = protocols.list_of(images.captions or [])
+        about["captions"] = f"sha256 {result.captions_sha[:12]}, {known.title if known else 'a list of its own'}"
+    if protocol.clip:
+        prefix = f', after "{protocol.prefix}"' if protocol.prefix else ""
+        about["CLIP"] = f"{protocol.clip}{prefix}"
+    lines = [f"{name:<10} {text}" for name, text in about.items()]
+    heads = ("metric", "value", "95 % interval", "better", "images", "gate")
+    rows = [heads] + [_row(result, metric, score) for metric, score in result.scores.items()]
+    used = [column for column in range(len(heads)) if any(row[column] for row in rows[1:])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines.append("")
+    for row in rows:
+        cells = [row[c].ljust(widths[c]) if c in (0, 2, 3, 5) else row[c].rjust(widths[c]) for c in used]
+        lines.append("  ".join(cells).rstrip())
+    if any(score.low is not None for score in result.scores.values()):
+        lines.append("")
+        lines += [f"interval of {METRICS[m].label}: {METRICS[m].interval}" for m in result.scores]
+    return "\n".join(lines)
+
+
+def _row(result: Any, metric: str, score: Any) -> tuple[str, ...]:
+    about = METRICS[metric]
+    scale, unit = (100, " %") if about.unit == "%" else (1, f" {about.unit}" if about.unit else "")
+    interval = ""
+    if score.low is not None:
+        interval = f"{_digits(score.low * scale)} to {_digits(score.high * scale)}"
+    gate = ""
+    if (met := result.gate(metric)) is not None:
+        low, high = result.protocol.gates[metric]
+        gate = f"{'met' if met else 'MISSED'}: {low:.10g} to {high:.10g}"
+    value = f"{_digits(score.value * scale)}{unit}"
+    return about.label, value, interval, DIRECTIONS[about.higher_is_better], f"{score.n:,}", gate
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def as_json(result: Any, images: ImageSet, reference: str) -> dict[str, Any]:
+    """The same, unrounded, with everything that it rests on."""
+    known = protocols.list_of(images.captions or []) if result.captions_sha else None
+    return {
+        "protocol": result.protocol.name,
+        "protocol_sha": result.sha,
+        "images": {"path": str(images.path), "n": len(images), "size": list(result.images.size),
+                   "sha256": result.images.sha},
+        "reference": {"path": reference, "n": result.reference.get("n"), "sha256": result.reference["sha"]},
+        "captions": {"sha256": result.captions_sha or None, "list": known.name if known else None},
+        "weights": result.weights,
+        "scores": {
+            metric: {
+                "value": score.value,
+                "low": score.low,
+                "high": score.high,
+                "n_images": score.n,
+                "higher_is_better": METRICS[metric].higher_is_better,
+                "gate": result.protocol.gates.get(metric),
+                "gate_met": result.gate(metric),
+            }
+            for metric, score in result.scores.items()
+        },
+        "warnings": result.warnings,
+        "made": provenance.collect(),
+    }  # fmt: skip
+
+
+def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
+    """The scores as record rows of a run, or of real images where there is none."""
+    from evaluation.rows import mark
+
+    if args.run:
+        columns = runs.of_run(args.run, args.suite, args.variant, args.seed)
+    else:
+        columns = runs.of_nothing(args.suite, args.variant)
+    more = {
+        "dataset": result.protocol.dataset,
+        "resolution": result.side,
+        "protocol": result.protocol.name,
+        "protocol_sha": result.sha,
+        **mark(result.protocol, args.run, result.weights),
+    }
+    return [runs.row(columns, metric, score, **more) for metric, score in result.scores.items()]
+
+
+def _list() -> None:
+    for name in protocols.names():
+        print(f"{name:<32}{protocols.load(name).title}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.score", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--protocol", required=True, help="name with version; list: say which there are")
+    parser.add_argument("--images", type=Path, help="folder, zip or tar of the images to score")
+    parser.add_argument("--reference", type=Path, help="folder, zip or tar of images, or their statistics (.npz)")
+    parser.add_argument("--captions", type=Path, help="of the images, where they do not stand beside them")
+    parser.add_argument("--truth", type=Path, help="ground truth of each image, in their order (PSNR, SSIM, LPIPS)")
+    parser.add_argument("--weights", default=None, metavar="FOLDER", help="of pretrained weights; else config.yaml's")
+    parser.add_argument("--judge", default="", help="CLIP that judges, for the suites' own protocols")
+    parser.add_argument("--json", metavar="FILE", help="write the scores there, unrounded; - for standard output")
+    parser.add_argument("--save-reference", type=Path, metavar="FILE", help="write the reference's statistics (.npz)")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep features there for the next time")
+    parser.add_argument("--photographs", action="store_true", help="images may be of several sizes")
+    parser.add_argument("--batch", type=positive, default=32, help="images at a time")
+    parser.add_argument("--threads", type=threads, default=None, help="that decode and resize; else one for each core")
+    parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="write record rows (JSON lines), with the four below"
+    )
+    parser.add_argument("--suite", default="")
+    parser.add_argument("--variant", default="")
+    parser.add_argument("--seed", type=natural, help="training seed")
+    parser.add_argument("--run", type=Path, help="folder of the run that made the images; none for real ones")
+    args = parser.parse_args()
+    if args.protocol == "list":
+        return args
+    for name in ("images", "reference"):
+        if getattr(args, name) is None:
+            raise UserError(f"--{name} is missing: a folder, a zip or a tar")
+    if args.record:
+        if not args.suite or not args.variant:
+            raise UserError("--record wants --suite and --variant")
+        if (args.variant in records.RUNLESS) != (args.run is None) or (args.run is None) != (args.seed is None):
+            runless = ", ".join(map(repr, records.RUNLESS))
+            raise UserError(f"--run and --seed belong to every variant but {runless}, which have neither")
+    for name in ("json", "save_reference", "record"):
+        if (path := getattr(args, name)) and str(path) != "-":
+            check_writable(Path(path).parent)
+    if args.save_reference and args.save_reference.suffix != ".npz":
+        raise UserError(f"--save-reference {args.save_reference}: its name must end in .npz")
+    return args
+
+
+def main() -> None:
+    args = _options()
+    if args.protocol == "list":
+        _list()
+        return
+    protocol = protocols.load(args.protocol)
+    images = ImageSet(args.images, args.captions)
+    reference = args.reference if args.reference.suffix == ".npz" else ImageSet(args.reference)
+    truth = ImageSet(args.truth) if args.truth else None
+    import torch
+
+    from evaluation.scorer import Scorer
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    weights = default_folder() if args.weights is None else args.weights
+    scorer = Scorer(
+        protocol, weights, args.judge, device(args.device), args.batch, args.threads or 0, args.cache,
+        photographs=args.photographs,
+    )  # fmt: skip
+    result = scorer(images, reference, truth, args.save_reference)
+    for line in result.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    n = result.reference.get("n")
+    told = f"{args.reference}: {f'{n:,} images' if n else 'statistics, of how many images they do not say'}"
+    if args.json:
+        content = as_json(result, images, str(args.reference))
+        if args.json == "-":
+            print(json.dumps(content, indent=2, ensure_ascii=False))
+        else:
+            write_json(args.json, content)
+    if args.json != "-":
+        print(table(result, images, told))
+    if args.record:
+        records.write(args.record, rows(result, args))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,368 @@
+"""Any set of pictures against any reference, under a protocol: pictures to features, features to scores.
+
+Pictures are decoded, cropped and resized by threads, shown to the networks batch by batch, and their features kept in
+files, so that memory does not grow with their number. Where a protocol asks for Fréchet distances alone, only mean and
+covariance of the reference are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from evaluation import preprocess, protocols, statistics
+from evaluation.declared import GROUPS, METRICS, PAIRED, Metric, needs
+from evaluation.extractors import Extractor, Pairs, networks
+from evaluation.feature_store import Features, Store
+from evaluation.image_sets import ImageSet
+from evaluation.metrics import MEASURES, Inputs, Score, measure
+from evaluation.metrics.frechet import Statistics
+from evaluation.protocols import ANY, Protocol
+from evaluation.reading import Read, Reader
+from evaluation.siblings import Siblings
+from evaluation.weights import find
+from gigagan.clip import Clip
+from gigagan.data import captions as words
+from gigagan.data import scenes
+from gigagan.errors import UserError
+from gigagan.files import sha256
+from gigagan.perceptual import ClipDistance, Lpips, Perceptual
+
+FRECHET = tuple(name for name, measure_ in MEASURES.items() if measure_.by_statistics)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a scoring found, and of what.
+
+    Attributes:
+        protocol, sha: how, and the hash of everything that changes a score.
+        side: of the pictures that were scored, in pixels.
+        images: as they were read.
+        reference: how many pictures it has, if that is known, and the hash of their files.
+        captions_sha: of the list of captions; empty where none take part.
+        weights: hashes of the networks that took part.
+        scores: by metric.
+        warnings: lines for the reader.
+    """
+
+    protocol: Protocol
+    sha: str
+    side: int
+    images: Read
+    reference: dict[str, Any]
+    captions_sha: str
+    weights: dict[str, str]
+    scores: dict[str, Score]
+    warnings: list[str] = field(default_factory=list)
+
+    def gate(self, metric: str) -> bool | None:
+        """Whether a score lies in its gate; None where it has none."""
+        if metric not in self.protocol.gates:
+            return None
+        low, high = self.protocol.gates[metric]
+        return low <= self.scores[metric].value <= high
+
+
+class Scorer:
+    """One protocol with its networks.
+
+    Args:
+        protocol: how to score.
+        weights: the user's folder of pretrained weights; the libraries' caches are looked into, too.
+        judge: the CLIP that judges, where the protocol wants one.
+        device: where the networks run.
+        batch: pictures at a time.
+        threads: that decode and resize.
+        cache: a folder that keeps features for the next time.
+        progress: whether to say how far it is.
+        photographs: whether the images may be of several sizes, as photographs are and generated images are not.
+
+    Raises:
+        UserError: a network's file is not there or another one; the protocol wants a judge, and none is named.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        weights: str | Path = "",
+        judge: str = "",
+        device: torch.device | str = "cpu",
+        batch: int = 32,
+        threads: int = 0,
+        cache: Path | None = None,
+        progress: bool = True,
+        photographs: bool = False,
+    ) -> None:
+        self.protocol, self.folder, self.device = protocol, weights, torch.device(device)
+        self.batch, self.threads = batch, threads or len(os.sched_getaffinity(0))
+        self.cache, self.progress, self.photographs = cache, progress, photographs
+        self.wanted = [need for name in protocol.metrics for need in needs(name, protocol.extractor, protocol.clip)]
+        self.of_reference = [
+            need
+            for name in protocol.metrics
+            if _declared(name).reference
+            for need in needs(name, protocol.extractor, protocol.clip)
+        ]
+        judges = {need for need in self.wanted if need.startswith("judge")}
+        if judges and not judge:
+            raise UserError(
+                f"{protocol.name} is scored by a judge: name it with --judge (evaluation/weights/scenes-judge for "
+                "scenes, or the one that a suite has trained on its photographs)"
+            )
+        self.judge = Clip.load(judge).to(self.device) if judges else None
+        self.lpips = (
+            Lpips(find("vgg16", weights)).to(self.device) if {"lpips", "lpips_diversity"} & {*self.wanted} else None
+        )
+        self.networks = networks(protocol, self.wanted, weights, self.judge, self.device)
+
+    @property
+    def paired(self) -> list[str]:
+        """Metrics that compare each picture with its ground truth."""
+        return [name for name in self.protocol.metrics if name in PAIRED]
+
+    @property
+    def wants_captions(self) -> bool:
+        return any(need.endswith("_text") for need in self.wanted) or bool(
+            {"attributes", "lpips_diversity"} & {*self.protocol.metrics}
+        )
+
+    @property
+    def by_statistics(self) -> bool:
+        """Whether mean and covariance of the reference are enough."""
+        return all(name in FRECHET or not _declared(name).reference for name in self.protocol.metrics)
+
+    @property
+    def _pictures(self) -> str:
+        """What ``base`` does, in words."""
+        protocol = self.protocol
+        return f"crop {protocol.crop}, " + (f"{protocol.resize} to {protocol.side} px" if protocol.side else "as it is")
+
+    def base(self, image: np.ndarray) -> np.ndarray:
+        """What the protocol does to every picture: crop and resize, uint8 [H, W, 3] -> [S, S, 3]."""
+        if self.protocol.crop == "centre":
+            image = preprocess.centre_crop(image)
+        if self.protocol.side:
+            image = preprocess.resize(image, self.protocol.side, self.protocol.resize)
+        return image
+
+    def __call__(
+        self,
+        images: ImageSet,
+        reference: ImageSet | Path,
+        truth: ImageSet | None = None,
+        save_reference: Path | None = None,
+    ) -> Result:
+        """Score ``images`` against ``reference``, a set or a file of statistics.
+
+        Args:
+            truth: the ground truth of each picture, in their order, for metrics that compare the two.
+            save_reference: where to write the reference's statistics, for the next time.
+
+        Raises:
+            UserError: another number of pictures or captions than the protocol scores, other captions, mixed sizes,
+                broken pictures, NaN, or a reference that was made in another way.
+        """
+        self._check(images, reference, truth, save_reference)
+        extractors = [*self.networks, *self._of_set(images, truth)]
+        with Store(self.cache) as store, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            lines: list[str] = []
+            how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
+            if isinstance(reference, ImageSet):
+                network = [e for e in self.networks if {*e.gives} & {*self.of_reference}]
+                theirs = Reader(*how, one_size=False)(reference, network, None, sums=self.by_statistics)
+                there, about = theirs.features, {"n": len(reference), "sha": theirs.sha}
+                if save_reference:
+                    self._save(save_reference, there, about)
+            else:
+                theirs, (there, about, said) = None, self._statistics(reference)
+                lines += said
+            texts = images.captions if self.wants_captions else None
+            read = Reader(*how, one_size=not self.photographs)(images, extractors, texts, sums=False)
+            lines += self._remarks(images, read, theirs)
+            scores = self._scores(images, read.features, there)
+            lines += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+        captions = protocols.captions_sha(texts) if texts else ""
+        own = {name: sha for extractor in extractors for name, sha in extractor.weights.items()}
+        side = self.protocol.side or max(read.size)
+        data = {"resolution": side, "reference": about["sha"], "captions": captions, "images": len(images)}
+        sha = protocols.sha(self.protocol, data, own)
+        return Result(self.protocol, sha, side, read, about, captions, own, scores, list(dict.fromkeys(lines)))
+
+    # --------------------------------------------------------------------------------------------------------- checks
+
+    def _check(
+        self, images: ImageSet, reference: ImageSet | Path, truth: ImageSet | None, save_reference: Path | None
+    ) -> None:
+        protocol = self.protocol
+        self._number(images, protocol.images, "scores", "images")
+        if isinstance(reference, ImageSet):
+            if protocol.reference_pin:
+                raise UserError(
+                    f"{protocol.name} is against {protocol.dataset} and nothing else: give that file as --reference"
+                )
+            self._number(reference, protocol.reference, "is against", f"images ({protocol.dataset})")
+        elif not self.by_statistics:
+            wanting = next(name for name in protocol.metrics if _declared(name).reference and name not in FRECHET)
+            raise UserError(
+                f"{reference}: {wanting} wants the reference's images: statistics hold no more than a mean and a "
+                "covariance"
+            )
+        elif len(set(self.of_reference)) > 1:
+            raise UserError(f"{reference}: {protocol.name} wants several features of the reference: give its images")
+        elif save_reference:
+            raise UserError("--save-reference: the reference is a file of statistics already")
+        if save_reference and (not self.by_statistics or len(set(self.of_reference)) > 1):
+            raise UserError(
+                f"--save-reference: {protocol.name} wants more of its reference than one mean and covariance"
+            )
+        if self.wants_captions:
+            if images.captions is None:
+                raise UserError(
+                    f"{images.path}: {protocol.name} wants captions, and there are none: put a captions.txt with a "
+                    "line for each image beside them, or name a file with --captions"
+                )
+            if protocol.list and protocols.captions_sha(images.captions) != protocols.load_list(protocol.list).sha256:
+                wanted = protocols.load_list(protocol.list)
+                raise UserError(
+                    f"{images.path}: the captions are not {wanted.title}, in its order (sha256 {wanted.sha256[:12]}, "
+                    f"these have {protocols.captions_sha(images.captions)[:12]}): {protocol.name} scores no others"
+                )
+        if self.paired and truth is None:
+            raise UserError(
+                f"{protocol.name}: {self.paired[0]} wants each image's ground truth: name them with --truth"
+            )
+        if truth is not None and not self.paired:
+            raise UserError(f"--truth: {protocol.name} compares no image with its ground truth")
+        if truth is not None and len(truth) != len(images):
+            raise UserError(f"--truth {truth.path}: {len(truth):,} images for the {len(images):,} of {images.path}")
+
+    def _number(self, images: ImageSet, wanted: int | str, does: str, what: str) -> None:
+        if wanted == ANY:
+            if len(images) < 2:
+                raise UserError(f"{images.path}: one image has no spread: two are the least that can be scored")
+        elif len(images) != wanted:
+            raise UserError(
+                f"{images.path}: {self.protocol.name} {does} {wanted:,} {what}, here are {len(images):,}: figures at "
+                "other numbers do not compare: bring as many, or take a protocol of any number, as clean-fid@1"
+            )
+
+    def _statistics(self, path: Path) -> tuple[Features, dict[str, Any], list[str]]:
+        """The reference as statistics, what is known of it, and what is to be said."""
+        found, about = statistics.read(path)
+        name, protocol, lines = self.of_reference[0], self.protocol, []
+        if protocol.reference_pin and protocol.reference_pin not in (sha256(path), git_blob(path)):
+            raise UserError(
+                f"{path}: wrong checksum: {protocol.name} is against {protocol.dataset} ({protocol.reference_pin})"
+            )
+        network = next(n for n in self.networks if name in n.gives)
+        if network.width not in (None, len(found.mean)):
+            raise UserError(f"{path}: statistics of {len(found.mean):,} features, {name} has {network.width:,}")
+        if about:
+            for key, wanted in self._made(name).items():
+                if about.get(key) != wanted:
+                    raise UserError(
+                        f"{path}: was made in another way than {protocol.name} does it: {key} is {about.get(key)!r} "
+                        f"there and {wanted!r} here"
+                    )
+            if protocol.reference not in (ANY, about.get("n")):
+                raise UserError(
+                    f"{path}: {protocol.name} is against {protocol.reference:,} images ({protocol.dataset}), these "
+                    f"statistics are of {about.get('n')}"
+                )
+        elif not protocol.reference_pin:
+            lines.append(
+                f"{path} does not say how it was made: that it is of {protocol.dataset}, prepared as {protocol.name} "
+                "does it, cannot be checked"
+            )
+        return {name: found}, {"n": about.get("n"), "sha": about.get("sha") or sha256(path)}, lines
+
+    def _made(self, name: str) -> dict[str, Any]:
+        """What of a protocol changes the statistics of a reference."""
+        network = next(n for n in self.networks if name in n.gives)
+        return {
+            "pictures": self._pictures,
+            "features": name,
+            "weights": network.weights[name],
+            "how": network.how,
+        }
+
+    def _save(self, path: Path, features: Features, about: dict[str, Any]) -> None:
+        name = self.of_reference[0]
+        found = features[name]
+        assert isinstance(found, Statistics)
+        of = {"protocol": self.protocol.name, "dataset": self.protocol.dataset}
+        statistics.write(path, found, self._made(name) | about | of)
+
+    def _of_set(self, images: ImageSet, truth: ImageSet | None) -> list[Extractor]:
+        """Those that are of one set's pictures alone."""
+        found: list[Extractor] = []
+        if truth is not None:
+            distances: dict[str, Perceptual] = {}
+            if "judge_distance" in self.wanted and self.judge:
+                distances["judge_distance"] = ClipDistance(self.judge)
+            if "lpips" in self.wanted and self.lpips:
+                distances["lpips"] = self.lpips
+            pairs = Pairs(truth, distances, self.device, self.base)
+            if images.captions:
+                pairs.match(images.captions)
+            found.append(pairs)
+        if "lpips_diversity" in self.wanted:
+            pictures = ((self.base(images.decode(i)), caption) for i, caption in enumerate(images.captions or []))
+            found.append(Siblings(pictures, self.lpips, self.device))
+        return found
+
+    # -------------------------------------------------------------------------------------------------------- scoring
+
+    def _scores(self, images: ImageSet, features: Features, reference: Features) -> dict[str, Score]:
+        captions = images.captions or []
+        meaning = scenes.meaning if "attributes" in self.protocol.metrics else words.meaning
+        inputs = Inputs(
+            lambda: (np.stack([self.base(images.decode(i)) for i in range(len(images))]), captions),
+            [meaning(caption) for caption in captions],
+            features,
+            reference,
+            self.protocol.extractor,
+            self.protocol.clip or "judge",
+            self.protocol.settings,
+        )
+        return {metric: score for name in self.protocol.metrics for metric, score in measure(name, inputs).items()}
+
+    def _remarks(self, images: ImageSet, read: Read, theirs: Read | None) -> list[str]:
+        """What a reader of the scores should know of the pictures."""
+        lines = []
+        counts = Counter(read.files)
+        if copies := len(read.files) - len(counts):
+            first = next(i for i, digest in enumerate(read.files) if counts[digest] > 1)
+            again = read.files.index(read.files[first], first + 1)
+            lines.append(
+                f"{images.path}: {copies:,} of {len(images):,} images are copies of others, as {images.names[again]} "
+                f"is of {images.names[first]}: they are scored as they are"
+            )
+        if theirs and (shared := counts.keys() & set(theirs.files)):
+            there = sum(counts[digest] for digest in shared)
+            lines.append(
+                f"{images.path}: {there:,} of its images are in the reference, too, which makes distances small"
+            )
+        return lines
+
+
+def git_blob(path: Path) -> str:
+    """``git`` and the id that git gives a file's contents: checksums of files whose SHA-256 nobody has published."""
+    data = path.read_bytes()
+    head = f"blob {len(data)}\0".encode()
+    return f"git {hashlib.sha1(head + data).hexdigest()}"
+
+
+def _declared(name: str) -> Metric:
+    """What a metric declares, or a group of metrics as a protocol lists it."""
+    return METRICS[GROUPS.get(name, (name,))[0]]

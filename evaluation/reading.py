@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class Reader:
         change: what is done to each before an extractor sees it.
         made: in words, what changes it makes; part of what features are kept under.
         store: where features are kept.
-        one_size: whether pictures of several sizes are refused; pictures that ``change`` leaves of several sizes always
+        what: they are called in progress.
+        one_size: whether pictures of several sizes are refused; those that come to a network in several sizes always
             are.
     """
 
@@ -63,6 +65,7 @@ class Reader:
     batch: int
     threads: int
     progress: bool
+    what: str
     one_size: bool
 
     def __call__(
@@ -100,20 +103,23 @@ class Reader:
     ) -> None:
         extractors, first, files = list(missing.values()), None, []
 
-        def prepared(image: np.ndarray, index: int) -> tuple[tuple[int, int], tuple[int, ...], list[np.ndarray]]:
+        def prepared(image: np.ndarray, index: int) -> tuple[tuple[int, int], list[np.ndarray]]:
             changed = self.change(image)
-            size = (image.shape[1], image.shape[0])
-            return size, changed.shape, [extractor.prepare(changed, index) for extractor in extractors]
+            return (image.shape[1], image.shape[0]), [extractor.prepare(changed, index) for extractor in extractors]
 
-        bar = Progress(len(images), unit="images") if self.progress else None
+        bar = None
+        if self.progress:
+            print(f"reading {self.what}: {images.path}", file=sys.stderr, flush=True)
+            bar = Progress(len(images), unit="images")
         with ExitStack() as stack, torch.inference_mode():
             folders = {key: stack.enter_context(self.store.new(key)) for key in missing}
             keep = {key: (Sums if sums else Rows)(folder, len(images)) for key, folder in folders.items()}
             for group in batches(decoded(images, prepared, self.threads), self.batch):
                 start = len(files)
-                for (size, shape, _), digest in group:
-                    first = (size, shape) if first is None else first
-                    if (self.one_size and size != first[0]) or shape != first[1]:
+                for (size, parts), digest in group:
+                    shapes = [part.shape for part in parts]
+                    first = (size, shapes) if first is None else first
+                    if (self.one_size and size != first[0]) or shapes != first[1]:
                         raise UserError(
                             f"{images.where(len(files))} is {size[0]}x{size[1]} px, the first is "
                             f"{first[0][0]}x{first[0][1]}: images of mixed sizes are not scored: make them alike"
@@ -121,7 +127,7 @@ class Reader:
                     files.append(digest)
                 texts = captions[start : len(files)] if captions else []
                 for k, (key, extractor) in enumerate(missing.items()):
-                    found = extractor.features(np.stack([parts[k] for (_, _, parts), _ in group]), texts)
+                    found = extractor.features(np.stack([parts[k] for (_, parts), _ in group]), texts)
                     for name, values in found.items():
                         rows = values.float().cpu().numpy()
                         if (bad := first_bad(rows)) is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import protocols, records, runs
-from evaluation.declared import METRICS
+from evaluation.declared import EXTRACTORS, METRICS
 from evaluation.image_sets import ImageSet
 from evaluation.weights import default_folder
 from gigagan import provenance
@@ -35,11 +35,13 @@ def table(result: Any, images: ImageSet, reference: str) -> str:
     width, height = result.images.size
     made = f"{protocol.crop} crop, " if protocol.crop != "none" else ""
     made += f"{protocol.resize} to {protocol.side} px" if protocol.side else "as they are"
+    resized = EXTRACTORS[protocol.extractor]
     about = {
         "protocol": f"{protocol.name} ({result.sha}): {protocol.title}",
         "images": f"{images.path}: {len(images):,} of {width}x{height} px",
         "reference": reference,
-        "prepared": f"{made}; features: {protocol.extractor}, resized {protocol.extractor_resize}",
+        "pictures": made,
+        "features": f"{protocol.extractor}" + (f", resized: {resized}" if resized != "none" else ""),
     }
     if result.captions_sha:
         known = protocols.list_of(images.captions or [])
@@ -47,7 +49,7 @@ def table(result: Any, images: ImageSet, reference: str) -> str:
     if protocol.clip:
         prefix = f', after "{protocol.prefix}"' if protocol.prefix else ""
         about["CLIP"] = f"{protocol.clip}{prefix}"
-    lines = [f"{name:<10} {text}" for name, text in about.items()]
+    lines = [f"{name:<9} {text}" for name, text in about.items()]
     heads = ("metric", "value", "95 % interval", "better", "images", "gate")
     rows = [heads] + [_row(result, metric, score) for metric, score in result.scores.items()]
     used = [column for column in range(len(heads)) if any(row[column] for row in rows[1:])]
@@ -56,27 +58,31 @@ def table(result: Any, images: ImageSet, reference: str) -> str:
     for row in rows:
         cells = [row[c].ljust(widths[c]) if c in (0, 2, 3, 5) else row[c].rjust(widths[c]) for c in used]
         lines.append("  ".join(cells).rstrip())
-    if any(score.low is not None for score in result.scores.values()):
-        lines.append("")
-        lines += [f"interval of {METRICS[m].label}: {METRICS[m].interval}" for m in result.scores]
-    return "\n".join(lines)
+    intervals: dict[str, list[str]] = {}
+    for metric, score in result.scores.items():
+        if score.low is not None:
+            intervals.setdefault(METRICS[metric].interval, []).append(METRICS[metric].label)
+    notes = [f"interval of {', '.join(labels)}: {interval}" for interval, labels in intervals.items()]
+    biases = {METRICS[metric].bias: METRICS[metric].label for metric in result.scores}
+    notes += [f"bias of {label}: {bias}" for bias, label in biases.items() if bias != "none"]
+    return "\n".join([*lines, "", *notes] if notes else lines)
 
 
 def _row(result: Any, metric: str, score: Any) -> tuple[str, ...]:
     about = METRICS[metric]
-    scale, unit = (100, " %") if about.unit == "%" else (1, f" {about.unit}" if about.unit else "")
-    interval = ""
-    if score.low is not None:
-        interval = f"{_digits(score.low * scale)} to {_digits(score.high * scale)}"
+    unit = f" {about.unit}" if about.unit else ""
+    interval = "" if score.low is None else f"{_digits(score.low, unit)} to {_digits(score.high, unit)}"
     gate = ""
     if (met := result.gate(metric)) is not None:
         low, high = result.protocol.gates[metric]
         gate = f"{'met' if met else 'MISSED'}: {low:.10g} to {high:.10g}"
-    value = f"{_digits(score.value * scale)}{unit}"
+    value = f"{_digits(score.value, unit)}{unit}"
     return about.label, value, interval, DIRECTIONS[about.higher_is_better], f"{score.n:,}", gate
 
 
-def _digits(value: float) -> str:
+def _digits(value: float, unit: str) -> str:
+    if unit == " %":
+        return f"{100 * value:.1f}"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
 
 

@@ -12,6 +12,7 @@ import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +113,27 @@ class Scorer:
             if _declared(name).reference
             for need in needs(name, protocol.extractor, protocol.clip)
         ]
-        judges = {need for need in self.wanted if need.startswith("judge")}
-        if judges and not judge:
+        self.judge_name = judge
+        if not judge and any(need.startswith("judge") for need in self.wanted):
             raise UserError(
                 f"{protocol.name} is scored by a judge: name it with --judge (evaluation/weights/scenes-judge for "
                 "scenes, or the one that a suite has trained on its photographs)"
             )
-        self.judge = Clip.load(judge).to(self.device) if judges else None
-        self.lpips = (
-            Lpips(find("vgg16", weights)).to(self.device) if {"lpips", "lpips_diversity"} & {*self.wanted} else None
-        )
-        self.networks = networks(protocol, self.wanted, weights, self.judge, self.device)
+
+    # Networks are loaded when all else has been found to fit.
+
+    @cached_property
+    def judge(self) -> Clip | None:
+        return Clip.load(self.judge_name).to(self.device) if self.judge_name else None
+
+    @cached_property
+    def lpips(self) -> Lpips | None:
+        wanted = {"lpips", "lpips_diversity"} & {*self.wanted}
+        return Lpips(find("vgg16", self.folder)).to(self.device) if wanted else None
+
+    @cached_property
+    def networks(self) -> list[Extractor]:
+        return networks(self.protocol, self.wanted, self.folder, self.judge, self.device)
 
     @property
     def paired(self) -> list[str]:
@@ -179,7 +190,9 @@ class Scorer:
             how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
             if isinstance(reference, ImageSet):
                 network = [e for e in self.networks if {*e.gives} & {*self.of_reference}]
-                theirs = Reader(*how, one_size=False)(reference, network, None, sums=self.by_statistics)
+                theirs = Reader(*how, "images of the reference", one_size=False)(
+                    reference, network, None, sums=self.by_statistics
+                )
                 there, about = theirs.features, {"n": len(reference), "sha": theirs.sha}
                 if save_reference:
                     self._save(save_reference, there, about)
@@ -187,16 +200,17 @@ class Scorer:
                 theirs, (there, about, said) = None, self._statistics(reference)
                 lines += said
             texts = images.captions if self.wants_captions else None
-            read = Reader(*how, one_size=not self.photographs)(images, extractors, texts, sums=False)
-            lines += self._remarks(images, read, theirs)
-            scores = self._scores(images, read.features, there)
+            read = Reader(*how, "the images", one_size=not self.photographs)
+            ours = read(images, extractors, texts, sums=False)
+            lines += self._remarks(images, ours, theirs)
+            scores = self._scores(images, ours.features, there)
             lines += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
         captions = protocols.captions_sha(texts) if texts else ""
         own = {name: sha for extractor in extractors for name, sha in extractor.weights.items()}
-        side = self.protocol.side or max(read.size)
+        side = self.protocol.side or max(ours.size)
         data = {"resolution": side, "reference": about["sha"], "captions": captions, "images": len(images)}
         sha = protocols.sha(self.protocol, data, own)
-        return Result(self.protocol, sha, side, read, about, captions, own, scores, list(dict.fromkeys(lines)))
+        return Result(self.protocol, sha, side, ours, about, captions, own, scores, list(dict.fromkeys(lines)))
 
     # --------------------------------------------------------------------------------------------------------- checks
 
@@ -205,6 +219,12 @@ class Scorer:
     ) -> None:
         protocol = self.protocol
         self._number(images, protocol.images, "scores", "images")
+        for name in protocol.metrics:
+            if len(images) < MEASURES[name].least:
+                raise UserError(
+                    f"{images.path}: {name} wants {MEASURES[name].least:,} images or more, here are {len(images):,}: "
+                    "bring more, or take a protocol without it"
+                )
         if isinstance(reference, ImageSet):
             if protocol.reference_pin:
                 raise UserError(
@@ -335,7 +355,8 @@ class Scorer:
             self.protocol.clip or "judge",
             self.protocol.settings,
         )
-        return {metric: score for name in self.protocol.metrics for metric, score in measure(name, inputs).items()}
+        found = {metric: score for name in self.protocol.metrics for metric, score in measure(name, inputs).items()}
+        return {metric: found[metric] for metric in METRICS if metric in found}
 
     def _remarks(self, images: ImageSet, read: Read, theirs: Read | None) -> list[str]:
         """What a reader of the scores should know of the pictures."""

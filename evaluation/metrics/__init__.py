@@ -13,12 +13,14 @@ import numpy as np
 from evaluation.declared import GROUPS, METRICS, PAIRED, needs
 from evaluation.metrics.clip_score import clip_score, clip_score_shuffled
 from evaluation.metrics.cmmd import cmmd
+from evaluation.metrics.density_coverage import K as K_OF_COVERAGE
 from evaluation.metrics.density_coverage import density_coverage
 from evaluation.metrics.diversity import lpips_diversity
-from evaluation.metrics.fid_infinity import fid_infinity
+from evaluation.metrics.fid_infinity import POINTS, SMALLEST, fid_infinity
 from evaluation.metrics.frechet import Statistics, frechet
-from evaluation.metrics.inception_score import inception_score
+from evaluation.metrics.inception_score import SPLITS, inception_score
 from evaluation.metrics.kid import kid
+from evaluation.metrics.precision_recall import K as K_OF_RECALL
 from evaluation.metrics.precision_recall import precision_recall
 from evaluation.metrics.score import Score, mean_score
 from gigagan.errors import UserError, nearest
@@ -57,6 +59,7 @@ class Measure:
     function: Callable[..., Score | dict[str, Score]]
     also: tuple[str, ...] = ()
     by_statistics: bool = False  # the reference's mean and covariance are enough
+    least: int = 2  # images that it wants; by settings the metric itself may want others
 
     @property
     def settings(self) -> list[str]:
@@ -80,12 +83,12 @@ def _diversity(column: np.ndarray, meanings: list[str]) -> Score:
 
 MEASURES: dict[str, Measure] = {
     **{metric: Measure(frechet, by_statistics=True) for metric in ("fd", "fid", "patch_fid", "fd_dinov2")},
-    "fid_infinity": Measure(fid_infinity, by_statistics=True),
+    "fid_infinity": Measure(fid_infinity, by_statistics=True, least=SMALLEST + POINTS),
     "kid": Measure(kid),
     "cmmd": Measure(cmmd),
-    "inception_score": Measure(inception_score),
-    "precision_recall": Measure(precision_recall),
-    "density_coverage": Measure(density_coverage),
+    "inception_score": Measure(inception_score, least=2 * SPLITS),
+    "precision_recall": Measure(precision_recall, least=K_OF_RECALL + 1),
+    "density_coverage": Measure(density_coverage, least=K_OF_COVERAGE + 1),
     "clip_score": Measure(clip_score),
     "clip_score_shuffled": Measure(clip_score_shuffled, ("meanings",)),
     "attributes": Measure(_attributes, ("pictures",)),

@@ -175,6 +175,11 @@ def distance_of_moments(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarra
 def _check(a: np.ndarray, b: np.ndarray | Statistics) -> None:
     if isinstance(b, Statistics):
         check_features("a Fréchet distance", 2, images=a)
+        if a.shape[1] != len(b.mean):
+            raise UserError(
+                f"statistics of {len(b.mean)} features do not compare with images of {a.shape[1]}: they are of another "
+                "extractor"
+            )
         numbers = [len(a)]
     else:
         check_features("a Fréchet distance", 2, images=a, reference=b)

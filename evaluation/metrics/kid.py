@@ -26,25 +26,24 @@ def kid(
 
     Args:
         subsets: how many are drawn, from either side alike.
-        size: images in each. None: the estimate from all pairs of images, without subsets.
+        size: images in each, or as many as the smaller side has, as clean-fid has it; what is expected of KID does not
+            depend on it. None: the estimate from all pairs of images, without subsets.
         seed: of the subsets, which do not depend on the order of images.
 
     The interval is over images of both sides. That of subsets counts how far they overlap: with v the variance between
     subsets and r = size / min(N, M) their correlation, the mean of S subsets has v / (1 - r) * (1 / S + (1 - 1 / S) r).
     Where a subset takes in all images of a side there is none.
 
-    Raises UserError where the features do not fit, or a side has fewer images than a subset.
+    Raises UserError where the features do not fit, or subsets would be of less than two images.
     """
     check_features("KID", 2, images=features, reference=reference)
     if size is None:
         sums = kernel_sums(features, reference, polynomial(features.shape[1]))
         return sums.score(sums.unbiased())
+    if size < 2:
+        raise UserError(f"KID: subsets of {size} images have no distances: give the protocol another size")
     smallest = min(len(features), len(reference))
-    if not 2 <= size <= smallest:
-        raise UserError(
-            f"KID: subsets of {size} images cannot be drawn from {len(features)} and {len(reference)}: "
-            "give more images, or the protocol another size"
-        )
+    size = min(size, smallest)
     draws = subset_rows(features, reference, subsets, size, seed)
     values = np.array([subset_mmd(features[own], reference[theirs]) for own, theirs in draws])
     mean, overlap = float(values.mean()), size / smallest

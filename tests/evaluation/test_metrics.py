@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,7 +117,7 @@ def test_missing_features_are_one_clear_line(inputs: Inputs, name: str) -> None:
 def test_a_protocol_s_extractor_and_clip_complete_the_names() -> None:
     assert needs("fd", "pyramid", None) == needs("precision_recall", "pyramid", None) == ("pyramid",)
     assert needs("clip_score", None, "vit_b_32") == ("vit_b_32_image", "vit_b_32_text")
-    assert needs("fid", "judge", "judge") == ("inception",)  # FD on anything else is never called FID
+    assert needs("fid", "inception_pytorch", "judge") == ("inception_pytorch",)
     assert needs("attributes", "judge", "judge") == ()
 
 

@@ -100,9 +100,11 @@ def test_kid_does_not_depend_on_the_order_of_images_and_repeats() -> None:
     assert kid(features, reference, subsets=5, size=20, seed=1).value != score.value
 
 
-def test_kid_of_too_few_images_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match="subsets of 1000 images cannot be drawn from 50 and 2000"):
-        kid(sample(50, 2, 0), sample(2000, 2, 1))
+def test_kid_of_few_images_draws_smaller_subsets_as_clean_fid_does() -> None:
+    with pytest.raises(UserError, match="subsets of 1 images have no distances"):
+        kid(sample(50, 2, 0), sample(2000, 2, 1), size=1)
+    few = sample(50, 2, 0), sample(2000, 2, 1)
+    assert kid(*few) == kid(*few, size=50)
     assert kid(sample(50, 2, 0), sample(60, 2, 1), subsets=3, size=50).low is None  # all images in every subset
 
 

@@ -3,9 +3,10 @@
     python -m evaluation.records collect --suite demo --out results/demo/metrics.jsonl FILES...
     python -m evaluation.records add results/demo/metrics.jsonl
     python -m evaluation.records check
+    python -m evaluation.records digest
 
 ``collect`` joins the rows of a suite's runs, ``add`` takes them into results/records/<suite>.jsonl, which is committed,
-``check`` validates all that is committed.
+``check`` validates all that is committed, ``digest`` (evaluation/digest.py) gives one hash of a result set.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ RUNLESS = (REAL, *FILTERS)
 """Rows that no run made: held-out images, and for upsamplers what plain filters make of the small ones."""
 REFERENCES = (*RUNLESS, UNTRAINED)
 """The floor and the ceiling of every table: held-out images, and the generator before its first step."""
+
+FOLDER = "results/records"
+"""Where the committed rows are."""
 
 Row = dict[str, Any]
 
@@ -159,10 +163,14 @@ def read(paths: Iterable[str | Path]) -> list[Row]:
     return rows
 
 
+def content(row: Row) -> bytes:
+    """All that a row says but its ``id``, the same bytes in whatever order its fields stand."""
+    return json.dumps({name: value for name, value in row.items() if name != "id"}, sort_keys=True).encode()
+
+
 def identity(row: Row) -> str:
-    """12 hex digits of the SHA-256 of the row's content (all but its ``id``)."""
-    content = {name: value for name, value in row.items() if name != "id"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    """12 hex digits of the SHA-256 of the row's content."""
+    return hashlib.sha256(content(row)).hexdigest()[:12]
 
 
 def describe(row: Row) -> str:
@@ -240,6 +248,14 @@ def _committable(row: Row) -> None:
         raise UserError(f"{describe(row)} has the value {row['value']}: only finite values are recorded")
 
 
+def committed(folder: str | Path = FOLDER) -> list[Path]:
+    """The files of committed rows; folders beside them are others'. Raises UserError where there are none."""
+    found = sorted(path for path in Path(folder).glob("*.jsonl") if path.is_file())
+    if not found:
+        raise UserError(f"no rows (*.jsonl) in {folder}: run this in the project's folder, or say where with --folder")
+    return found
+
+
 def check(folder: str | Path) -> dict[Path, int]:
     """Validate every file of committed rows; return how many rows each has.
 
@@ -247,7 +263,7 @@ def check(folder: str | Path) -> dict[Path, int]:
         UserError: the first row that should not be there, with its file.
     """
     counts = {}
-    for path in sorted(Path(folder).glob("*.jsonl")):
+    for path in committed(folder):
         rows = read([path])
         for row in rows:
             where = f"{path}: {describe(row)}"
@@ -271,11 +287,20 @@ def main() -> None:
     collecting.add_argument("files", nargs="+")
     adding = commands.add_parser("add", help="take generated rows into results/records")
     adding.add_argument("files", nargs="+")
-    adding.add_argument("--to", default="results/records", metavar="FOLDER")
+    adding.add_argument("--to", default=FOLDER, metavar="FOLDER")
     checking = commands.add_parser("check", help="validate all committed rows")
-    checking.add_argument("--folder", default="results/records")
+    checking.add_argument("--folder", default=FOLDER)
+    digesting = commands.add_parser("digest", help="one hash of a result set")
+    digesting.add_argument("files", nargs="*", help="rows; without any, all committed ones")
+    digesting.add_argument("--suite", default="", help="only the rows of this suite")
+    digesting.add_argument("--folder", default=FOLDER, help="the committed rows")
     args = parser.parse_args()
 
+    if args.command == "digest":
+        from evaluation import digest
+
+        print(digest.report(args.files or committed(args.folder), args.suite))
+        return
     if args.command == "collect":
         counts = {Path(args.out): len(collect(args.suite, args.out, args.files))}
     elif args.command == "add":

@@ -4,9 +4,11 @@
     python -m evaluation.records add results/demo/metrics.jsonl
     python -m evaluation.records check
     python -m evaluation.records digest
+    python -m evaluation.records reproduce ID
 
 ``collect`` joins the rows of a suite's runs, ``add`` takes them into results/records/<suite>.jsonl, which is committed,
-``check`` validates all that is committed, ``digest`` (evaluation/digest.py) gives one hash of a result set.
+``check`` validates all that is committed, ``digest`` (evaluation/digest.py) gives one hash of a result set,
+``reproduce`` (evaluation/reproduce.py) prints how to remake a row.
 """
 
 from __future__ import annotations
@@ -294,8 +296,17 @@ def main() -> None:
     digesting.add_argument("files", nargs="*", help="rows; without any, all committed ones")
     digesting.add_argument("--suite", default="", help="only the rows of this suite")
     digesting.add_argument("--folder", default=FOLDER, help="the committed rows")
+    reproducing = commands.add_parser("reproduce", help="the checkout and the commands that remake a row")
+    reproducing.add_argument("id", help="the row's, or as many of its first digits as no other begins with")
+    reproducing.add_argument("--check", metavar="FILE", help="compare this remade metrics.jsonl with the row instead")
+    reproducing.add_argument("--folder", default=FOLDER, help="the committed rows")
     args = parser.parse_args()
 
+    if args.command == "reproduce":
+        from evaluation import reproduce
+
+        reproduce.main(args.id, args.folder, args.check)
+        return
     if args.command == "digest":
         from evaluation import digest
 

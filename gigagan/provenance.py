@@ -19,6 +19,11 @@ def _git(*args: str) -> str | None:
     return done.stdout.strip()
 
 
+def commit(name: str) -> str | None:
+    """The full hash of a commit that is called by a short one, a branch or HEAD; None where this clone has no such."""
+    return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+
 def cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

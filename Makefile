@@ -1,7 +1,7 @@
 # make         set up, then the main job: train, score and tabulate the suite that config/config.yaml names
 # make setup   only the environment, in .venv           make smoke    the smallest suite, with its regression gate
 # make test    the tests                                make format   rewrite the code in the house's style
-# make lint    style and workflow checks                make lock     resolve requirements.lock anew (needs uv)
+# make lint    style, workflow, committed results       make lock     resolve requirements.lock anew (needs uv)
 #
 # Any Python 3.11 to 3.13 will do; to choose one: make PYTHON=/path/to/python3.12
 
@@ -28,6 +28,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+	$(BIN)/python -m evaluation.records check
 
 smoke: setup
 	$(BIN)/snakemake --cores all --config suite=smoke

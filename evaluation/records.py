@@ -7,8 +7,8 @@
     python -m evaluation.records reproduce ID
 
 ``collect`` joins the rows of a suite's runs, ``add`` takes them into results/records/<suite>.jsonl, which is committed,
-``check`` validates all that is committed, ``digest`` (evaluation/digest.py) gives one hash of a result set,
-``reproduce`` (evaluation/reproduce.py) prints how to remake a row.
+``check`` (evaluation/check.py) validates all that is committed, ``digest`` (evaluation/digest.py) gives one hash of a
+result set, ``reproduce`` (evaluation/reproduce.py) prints how to remake a row.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def committed(folder: str | Path = FOLDER) -> list[Path]:
 
 
 def check(folder: str | Path) -> dict[Path, int]:
-    """Validate every file of committed rows; return how many rows each has.
+    """Validate every file of committed rows by itself; return how many rows each has. evaluation.check does the rest.
 
     Raises:
         UserError: the first row that should not be there, with its file.
@@ -273,7 +273,10 @@ def check(folder: str | Path) -> dict[Path, int]:
                 raise UserError(f"{where} is in the file of another suite")
             if row.get("id") != identity(row):
                 raise UserError(f"{where} was edited by hand: its id is {row.get('id')}, its content {identity(row)}")
-            _committable(row)
+            try:
+                _committable(row)
+            except UserError as e:
+                raise UserError(f"{path}: {e.message}") from None
         if [key(row) for row in rows] != [key(row) for row in sorted({key(r): r for r in rows}.values(), key=_order)]:
             raise UserError(f"{path} is not sorted or has two rows with one key: make it with `records add`")
         counts[path] = len(rows)
@@ -290,8 +293,8 @@ def main() -> None:
     adding = commands.add_parser("add", help="take generated rows into results/records")
     adding.add_argument("files", nargs="+")
     adding.add_argument("--to", default=FOLDER, metavar="FOLDER")
-    checking = commands.add_parser("check", help="validate all committed rows")
-    checking.add_argument("--folder", default=FOLDER)
+    checking = commands.add_parser("check", help="validate all that is committed")
+    checking.add_argument("--folder", default=FOLDER, help="the committed rows")
     digesting = commands.add_parser("digest", help="one hash of a result set")
     digesting.add_argument("files", nargs="*", help="rows; without any, all committed ones")
     digesting.add_argument("--suite", default="", help="only the rows of this suite")
@@ -312,16 +315,20 @@ def main() -> None:
 
         print(digest.report(args.files or committed(args.folder), args.suite))
         return
+    if args.command == "check":
+        from evaluation import check as checks
+
+        for line in checks.everything(args.folder):
+            print(line, flush=True)
+        return
     if args.command == "collect":
         counts = {Path(args.out): len(collect(args.suite, args.out, args.files))}
-    elif args.command == "add":
-        counts = add(args.files, args.to)
     else:
-        counts = check(args.folder)
+        counts = add(args.files, args.to)
     for path, n in counts.items():
         print(f"{path}: {n} rows")
     if not counts:
-        print(f"{args.folder if args.command == 'check' else 'no file'}: no rows")
+        print("no file: no rows")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,11 @@ def _protocols() -> dict[str, Protocol | SpeedProtocol]:
     """Every entry of protocols.yaml. Raises UserError for whatever is wrong with one."""
     found = read_yaml(protocols.FILE)
     loaders = {"images": protocols.load, "speed": protocols.load_speed}
-    if not isinstance(found, dict) or found.keys() != loaders.keys() or not all(map(_is_map, found.values())):
-        raise UserError(f"{protocols.FILE.name}: must have the sections {' and '.join(loaders)}, and no other")
+    sections = {*loaders, "lists"}
+    if not isinstance(found, dict) or found.keys() != sections or not all(map(_is_map, found.values())):
+        raise UserError(f"{protocols.FILE.name}: must have the sections {', '.join(sorted(sections))}, and no other")
+    for name in found["lists"]:
+        protocols.load_list(name)
     known: dict[str, Protocol | SpeedProtocol] = {}
     for section, loader in loaders.items():
         for name in found[section]:

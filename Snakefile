@@ -50,6 +50,14 @@ wildcard_constraints:
     filter="|".join(registry.FILTERS),
 
 
+# Figures that compare variants want two of them.
+FIGURES = ["grid", "bars", "training_curves", "fd_vs_clip"]
+if len(PLAN.variants) > 1:
+    FIGURES.append("quality_vs_latency")
+    if "gigagan" in PLAN.variants:
+        FIGURES.append("leave_one_out")
+
+
 rule all:
     input:
         f"{RESULTS}/tables/ablation.md",
@@ -399,7 +407,7 @@ rule figures:
             expand(
                 "{results}/figures/{figure}.{suffix}",
                 results=RESULTS,
-                figure=["grid", "bars", "fd_over_training", "fd_vs_clip"],
+                figure=FIGURES,
                 suffix=["png", "svg"],
             ),
             category="Ablations",
@@ -408,7 +416,15 @@ rule figures:
         f"runs/{PLAN.name}/figures.log",
     params:
         suite=PLAN.name,
-        code=registry.code("evaluation.plots", "evaluation.tables", "evaluation.summary", "evaluation.stats"),
+        code=registry.code(
+            "evaluation.plots",
+            "evaluation.looks",
+            "evaluation.plotted",
+            "evaluation.tradeoffs",
+            "evaluation.tables",
+            "evaluation.summary",
+            "evaluation.stats",
+        ),
     shell:
         "python -m evaluation.plots --suite {params.suite} --records {input.rows}"
         " --runs $(dirname {input.real}) --variants {input.variants} --out $(dirname {output} | uniq) &> {log}"

@@ -25,8 +25,13 @@ from gigagan.errors import UserError, command
 FIGURES = {
     "grid.png": ("Pictures", "The same captions and the same noise for all variants, beside the real image."),
     "bars.svg": ("Metrics", "Each variant's score under each metric."),
-    "fd_over_training.svg": ("FD over training", "Fréchet distance of snapshots, by training images seen."),
+    "leave_one_out.svg": ("Leave one out", "What changes when a part is taken out of the full model."),
+    "training_curves.svg": (
+        "Training curves",
+        "FD and CLIP score of snapshots, by training images seen.",
+    ),
     "fd_vs_clip.svg": ("FD against CLIP score", "Fidelity against agreement with the caption: up and left is better."),
+    "quality_vs_latency.svg": ("Quality against latency", "What quality a latency buys, on one device and setting."),
 }
 
 STYLE = """

@@ -12,21 +12,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
-
-from evaluation import plots
 from evaluation.curve import Scorer
+from evaluation.looks import save
+from evaluation.plotted import Point
+from evaluation.tradeoffs import MEANS, truncation_curve
 from gigagan import sampling
 from gigagan.archive import read_prompts
 from gigagan.edit import fractions
@@ -37,8 +28,6 @@ from gigagan.options import DEVICE_HELP, device, positive, whole
 from gigagan.progress import Progress
 
 PSIS = [1.0, 0.9, 0.7, 0.5, 0.3]
-MEANS = {"prompt": "the prompt's mean", "overall": "the global mean"}
-Point = dict[str, Any]
 
 
 def settings(psis: list[float], means: list[str]) -> list[tuple[str, Truncation]]:
@@ -48,69 +37,6 @@ def settings(psis: list[float], means: list[str]) -> list[tuple[str, Truncation]
     """
     every = [(towards, Truncation(**{towards: psi})) for towards in means for psi in dict.fromkeys(psis)]
     return [(towards, how) for towards, how in every if how != Truncation() or towards == means[0]]
-
-
-def figure(points: list[Point]) -> Figure:
-    """A panel for each mean, as their ranges differ by far; each begins without truncation, with psi at every point."""
-    means = list(dict.fromkeys(point["towards"] for point in points))
-    drawn = Figure(figsize=(1.2 + 4.0 * len(means), 4.0), layout="constrained")
-    drawn.get_layout_engine().set(w_pad=0.12)  # inches; end ticks of neighbours must not meet
-    FigureCanvasAgg(drawn)
-    start = [point for point in points if point["psi"] == 1][:1]
-    panels = drawn.subplots(1, len(means), squeeze=False)[0]
-    for place, (axes, towards) in enumerate(zip(panels, means, strict=True)):
-        line = start + [point for point in points if point["towards"] == towards and point["psi"] != 1]
-        line.sort(key=lambda point: -point["psi"])
-        look = {"color": plots.PALETTE[place], "marker": plots.MARKERS[place]}
-        axes.plot([point["fd"] for point in line], [point["clip_score"] for point in line], ms=6, lw=1.4, **look)
-        axes.margins(0.18)
-        # A share of what chance alone moves them by would look like a trend.
-        _widen(axes.set_xlim, axes.get_xlim(), 0.05 * min(point["fd"] for point in line))
-        _widen(axes.set_ylim, axes.get_ylim(), 0.01)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.ticklabel_format(useOffset=False)
-        axes.set(xlabel="FD ↓")
-        axes.set_title(f"towards {MEANS[towards]}", loc="left")
-        drawn.draw_without_rendering()  # where the points are is known only now
-        _label(axes, line)
-    panels[0].set_ylabel("CLIP score ↑")
-    drawn.supxlabel(f"{points[0]['n_images']:,} images at each point.", fontsize=9, color=plots.GREY)
-    return drawn
-
-
-def _widen(set_ends: Callable[[float, float], object], ends: tuple[float, float], least: float) -> None:
-    more = max(0.0, least - (ends[1] - ends[0])) / 2
-    set_ends(ends[0] - more, ends[1] + more)
-
-
-def _label(axes: Axes, line: list[Point]) -> None:
-    """Write psi beside each point, as near as there is room; what stands further off is joined to its point."""
-    renderer = axes.figure.canvas.get_renderer()
-    spots = axes.transData.transform([(point["fd"], point["clip_score"]) for point in line])
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
-    for a, b in itertools.pairwise(spots):  # the line between two points
-        taken += [Bbox.from_bounds(*(a + (b - a) * share - 1), 2, 2) for share in np.linspace(0, 1, 60)]
-    for point, spot in zip(line, spots, strict=True):
-        at = (point["fd"], point["clip_score"])
-        text = axes.annotate(f"ψ = {point['psi']:g}", at, (0, 0), textcoords="offset points", fontsize=8, va="center")
-        # Away from the other points, the nearest ones first of all: a label between two could be either's.
-        away = spot - spots
-        push = (away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1) ** 3).sum(0)
-        turns = sorted(range(0, 360, 15), key=lambda turn: min(turn, 360 - turn))
-        angles = [math.atan2(push[1], push[0]) + math.radians(turn) for turn in turns]
-        for radius, angle in itertools.product((10, 18, 28, 40, 54), angles):
-            x, y = radius * math.cos(angle), radius * math.sin(angle)
-            text.set_ha("center" if abs(x) < 0.3 * radius else "left" if x > 0 else "right")
-            text.xyann = (x, y)
-            box = text.get_window_extent(renderer)
-            inside = axes.bbox.containsx(box.x0 - 4) and axes.bbox.containsx(box.x1 + 4)
-            if inside and not any(box.overlaps(other) for other in taken):
-                break
-        taken.append(box)
-        if radius > 10:
-            line_to = {"arrowstyle": "-", "lw": 0.6, "color": plots.GREY, "shrinkA": 0, "shrinkB": 3}
-            axes.annotate("", at, text.xyann, textcoords="offset points", arrowprops=line_to)
 
 
 def main() -> None:
@@ -150,7 +76,7 @@ def main() -> None:
         progress.update(len(points))
     write_jsonl(args.out, points)
     if args.figure:
-        plots.save(figure(points), args.figure.parent, args.figure.stem)
+        save(truncation_curve(points), args.figure.parent, args.figure.stem)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,13 @@ rule truncation:
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code(
-            "evaluation.truncation", "evaluation.curve", "evaluation.extractors", "evaluation.metrics", "gigagan.latents"
+            "evaluation.truncation",
+            "evaluation.tradeoffs",
+            "evaluation.looks",
+            "evaluation.curve",
+            "evaluation.extractors",
+            "evaluation.metrics",
+            "gigagan.latents",
         ),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.truncation --run $(dirname {input.weights})"

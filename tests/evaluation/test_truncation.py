@@ -14,6 +14,7 @@ from evaluation import feature_file, truncation
 from evaluation.extractors import Judge, extract
 from evaluation.metrics.clip_score import clip_score
 from evaluation.metrics.frechet import frechet_distance
+from evaluation.tradeoffs import truncation_curve
 from gigagan.archive import write_images
 from gigagan.clip import Clip
 from gigagan.errors import UserError
@@ -116,7 +117,7 @@ def test_labels_do_not_overlap_however_near_the_points(spread):
         for towards in ("prompt", "overall")
         for k, psi in enumerate((1.0, 0.9, 0.7, 0.5, 0.3))
     ]
-    figure = truncation.figure(points)
+    figure = truncation_curve(points)
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]

@@ -451,6 +451,7 @@ rule report:
 
 include: "rules/edits.smk"
 include: "rules/full_size.smk"
+include: "rules/page.smk"
 include: "rules/paper.smk"
 
 

@@ -54,3 +54,41 @@ rule table5:
 rule tableA1:
     input:
         multiext("results/paper/tableA1", ".md", ".csv", ".tex"),
+
+
+# What the paper prints as figures, with rows of ours in the ladder where there are any.
+rule paper_figure:
+    input:
+        rows=sorted(Path("results/records").glob("*.jsonl")),
+        published="evaluation/published.yaml",
+        variants=VARIANTS,
+    output:
+        multiext("results/paper/figures/{figure}", ".png", ".svg"),
+    log:
+        "runs/paper/figures/{figure}.log",
+    wildcard_constraints:
+        figure="ladder|quality_vs_latency",
+    params:
+        code=registry.code(
+            "evaluation.paper_figures",
+            "evaluation.paper_tables",
+            "evaluation.tradeoffs",
+            "evaluation.looks",
+            "evaluation.published",
+            "evaluation.summary",
+            "evaluation.stats",
+            "evaluation.records",
+        ),
+    shell:
+        "python -m evaluation.paper_figures {wildcards.figure} --records {input.rows} --variants {input.variants}"
+        " --out $(dirname {output} | uniq) &> {log}"
+
+
+rule ladder:
+    input:
+        multiext("results/paper/figures/ladder", ".png", ".svg"),
+
+
+rule quality_vs_latency:
+    input:
+        multiext("results/paper/figures/quality_vs_latency", ".png", ".svg"),

@@ -172,6 +172,23 @@ def test_the_papers_tables_come_from_committed_rows_alone():
     assert planned == {"paper_table": "6", "total": "12"} | dict.fromkeys(names, "1")
 
 
+@pytest.mark.parametrize("target", ["ladder", "quality_vs_latency"])
+def test_the_papers_figures_come_from_committed_rows_alone(target):
+    done = snakemake(ROOT, target, "--dry-run", "--forceall")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert f"output: results/paper/figures/{target}.png, results/paper/figures/{target}.svg" in said
+    assert re.search(r"^total +2$", said, re.M)
+
+
+def test_the_page_is_one_command_that_declares_nothing_that_is_committed():
+    done = snakemake(ROOT, "page", "--dry-run", "--printshellcmds")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "python -m evaluation.readme" in said
+    assert "output: " not in said
+
+
 def test_lint_is_clean():
     done = snakemake(ROOT, "--lint")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -123,6 +123,12 @@ def plain_log(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=at, numticks=8) if high > 10 * low else MaxNLocator(5))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def widen(set_ends: Callable[[float, float], object], ends: tuple[float, float], least: float) -> None:
+    """Move an axis's ends apart to at least so much: what chance alone moves points by would look like a difference."""
+    more = max(0.0, least - (ends[1] - ends[0])) / 2
+    set_ends(ends[0] - more, ends[1] + more)
 
 
 # ------------------------------------------------------------------------------------------------------------- labels

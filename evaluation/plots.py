@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from evaluation import records
-from evaluation.looks import GREY, INK, Looks, counted, intervals, note, plain_log, save
+from evaluation.looks import GREY, INK, Looks, counted, intervals, note, plain_log, save, widen
 from evaluation.plotted import CAPTIONS, Pictures, Point, Progress, read_grid, read_progress
 from evaluation.records import UNTRAINED
 from evaluation.summary import Cell, Column, Line, Summary, Variant, in_order, of_suite, read_variants, summarise
@@ -101,8 +101,11 @@ def fd_vs_clip(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
             look |= {"label": counted(line.variant.label, line.n), "ms": 8, "ls": "", "elinewidth": 1.2, "capsize": 3}
             axes.errorbar(x.value.value, y.value.value, y_error, x_error, **look)
         axes.set(xlabel=f"{fd.about.label} ↓ ({heading(fd, summary.columns)[1]})", xscale="log")
+        low, high = axes.get_xlim()
+        widen(axes.set_xlim, (low, high), 0.25 * low)
         plain_log(axes.xaxis)
     panels[0][0].set_ylabel("CLIP score ↑")
+    widen(panels[0][0].set_ylim, panels[0][0].get_ylim(), 0.01)
     of_seeds = any(cell.over == "seeds" for line in summary.lines for cell in line.cells.values())
     handles = panels[0][0].get_legend_handles_labels()
     title = "mean, 95 % interval over seeds" if of_seeds else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ from evaluation.looks import (
     note,
     plain_log,
     settle,
+    widen,
 )
 from evaluation.summary import Cell, Column, Summary, Variant
 from evaluation.tables import heading
@@ -210,8 +211,8 @@ def truncation_curve(points: list[plotted.Point]) -> Figure:
         axes.plot([point["fd"] for point in line], [point["clip_score"] for point in line], ms=6, lw=1.4, **look)
         axes.margins(0.18)
         # A share of what chance alone moves them by would look like a trend.
-        _widen(axes.set_xlim, axes.get_xlim(), 0.05 * min(point["fd"] for point in line))
-        _widen(axes.set_ylim, axes.get_ylim(), 0.01)
+        widen(axes.set_xlim, axes.get_xlim(), 0.05 * min(point["fd"] for point in line))
+        widen(axes.set_ylim, axes.get_ylim(), 0.01)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.ticklabel_format(useOffset=False)
@@ -225,8 +226,3 @@ def truncation_curve(points: list[plotted.Point]) -> Figure:
         at = [(point["fd"], point["clip_score"]) for point in line]
         label_points(axes, at, [f"ψ = {point['psi']:g}" for point in line], [at])
     return drawn
-
-
-def _widen(set_ends: Callable[[float, float], object], ends: tuple[float, float], least: float) -> None:
-    more = max(0.0, least - (ends[1] - ends[0])) / 2
-    set_ends(ends[0] - more, ends[1] + more)

@@ -219,6 +219,19 @@ def test_progress_tolerates_a_missing_run_but_not_all(made_up_runs, make_suite) 
         plotted.read_progress(runs, rows)
 
 
+def test_what_hardly_differs_does_not_fill_a_panel(make_row) -> None:
+    rows = [
+        make_row(variant=variant, metric=metric, value=value * more)
+        for variant, more in (("gigagan", 1.0), ("no_ms_io", 1.0001))
+        for metric, value in (("fd", 40.0), ("clip_score", 0.9))
+    ]
+    axes = plots.fd_vs_clip(summarise(rows, "demo"), {}).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 40 < 40.004 < high
+    assert high - low >= 0.25 * low * 0.99
+    assert np.ptp(axes.get_ylim()) >= 0.0099
+
+
 def test_rows_without_fd_or_with_diverged_runs_still_give_figures(make_suite, make_row) -> None:
     assert plots.fd_vs_clip(summarise([make_row(metric="clip_score", value=0.5)], "demo"), {}) is None
     rows = [row | {"value": float("nan")} if row["variant"] == "no_attention" else row for row in make_suite(2)]

@@ -94,7 +94,7 @@ def test_the_command_ends_with_one_line(tmp_path: Path, make_row) -> None:
 
 
 def test_a_copy_is_valid_and_folders_beside_the_rows_take_no_part(root: Path) -> None:
-    (root / records.FOLDER / "curves").mkdir()
+    (root / records.FOLDER / "curves").mkdir(exist_ok=True)
     (root / records.FOLDER / "curves" / "demo.jsonl").write_text("nonsense")
     lines = list(check.everything(root / records.FOLDER, root))
     assert len(lines) == len(COPIED) + len(records.committed(ROOT / records.FOLDER))

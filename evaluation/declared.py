@@ -32,7 +32,7 @@ CLIP_RESIZES: dict[str, str] = {
     "pillow, after a tensor": "the same of what GigaGAN's evaluation hands over: bytes that were a tensor in between",
     "tensor": "bicubic, not antialiased, of floats (StyleGAN-T's)",
 }
-"""How pictures come to a CLIP that has a name of evaluation.weights; the judge brings them to its own size itself."""
+"""How pictures come to a CLIP that has a name of gigagan.pretrained; the judge brings them to its own size itself."""
 
 
 @dataclass(frozen=True)

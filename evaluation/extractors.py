@@ -24,19 +24,13 @@ from evaluation.image_sets import ImageSet
 from evaluation.metrics.perceptual import psnr, ssim
 from evaluation.preprocess import INCEPTION_SIDE, Change, clean_resize, clip_input, through_tensor
 from evaluation.protocols import Protocol as ProtocolOfScores
-from evaluation.weights import KNOWN, find
 from gigagan.clip import Clip, read_weights
 from gigagan.errors import UserError
 from gigagan.files import sha256
 from gigagan.perceptual import Perceptual
 from gigagan.pixels import to_tensor
+from gigagan.pretrained import KNOWN, find
 
-CLIP_MODELS = {
-    "clip-vit-b-32": "ViT-B-32-quickgelu",
-    "clip-vit-l-14": "ViT-L-14-quickgelu",
-    "clip-vit-g-14": "ViT-g-14",
-}
-"""open_clip's names of the models in evaluation.weights."""
 INCEPTION_WIDTH = 2048
 
 
@@ -156,7 +150,7 @@ class Inception(Network):
         return clean_resize(image)
 
     def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
-        found = self.network(_channels_first(prepared, self.device))
+        found = self.network(torch.from_numpy(prepared).to(self.device))
         logits = {} if self.last is None else {"inception_logits": found @ self.last.T}
         return {"inception": found, **logits}
 
@@ -246,7 +240,7 @@ class DinoV2(Network):
 
 
 class ClipScore(Network):
-    """``NAME_image`` and ``NAME_text`` [B, E], unit norm, of a CLIP of evaluation.weights.
+    """``NAME_image`` and ``NAME_text`` [B, E], unit norm, of a CLIP of gigagan.pretrained.
 
     Args:
         name: of the CLIP there, which begins the features' names.
@@ -263,7 +257,7 @@ class ClipScore(Network):
     @classmethod
     def load(cls, name: str, path: Path, device: torch.device, how: str, prefix: str) -> ClipScore:
         """Raises UserError as ``Clip.load``."""
-        return cls(name, Clip.load(f"{CLIP_MODELS[name]}:{path}").to(device), how, prefix)
+        return cls(name, Clip.load(f"{KNOWN[name].clip.partition(':')[0]}:{path}").to(device), how, prefix)
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         if self.resize == "tensor":
@@ -339,12 +333,16 @@ class Pairs(Network):
 
 
 def networks(
-    protocol: ProtocolOfScores, wanted: Iterable[str], weights: str | Path, judge: Clip | None, device: torch.device
+    protocol: ProtocolOfScores,
+    wanted: Iterable[str],
+    weights: str | Path | None,
+    judge: Clip | None,
+    device: torch.device,
 ) -> list[Extractor]:
     """The extractors that give the ``wanted`` features of a set's pictures, as a protocol asks for them.
 
     Args:
-        weights: the user's folder of pretrained weights.
+        weights: the user's folder of pretrained weights, as ``gigagan.pretrained.find`` takes it.
         judge: the CLIP that judges, where features of it are wanted.
 
     Raises UserError where a network's file is not there, or is another one.
@@ -367,7 +365,7 @@ def networks(
         found.append(InceptionPytorch(find("inception-pytorch", weights), device))
     if "dinov2" in wanted:
         found.append(DinoV2(find("dinov2", weights), device))
-    if protocol.clip in CLIP_MODELS:
+    if protocol.clip and protocol.clip in KNOWN:
         path = find(protocol.clip, weights)
         found.append(ClipScore.load(protocol.clip, path, device, protocol.clip_resize, protocol.prefix))
     return found

@@ -29,13 +29,13 @@ from evaluation.extractors import Extractor, Inception, InceptionPatch, Judge, J
 from evaluation.image_sets import ImageSet
 from evaluation.preprocess import INCEPTION_SIDE
 from evaluation.siblings import Siblings
-from evaluation.weights import KNOWN
 from gigagan.archive import read_about, read_batches, read_prompts
 from gigagan.clip import Clip
 from gigagan.errors import UserError, command
 from gigagan.files import sha256
 from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.perceptual import ClipDistance, Lpips, Perceptual
+from gigagan.pretrained import KNOWN
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ class ImageSet:
         data = self.data(index) if data is None else data
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return np.array(image.convert("RGB"))
+                return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # each would copy it again
         except UnidentifiedImageError:
             what = "is empty" if not data else "is not an image, whatever its name says"
             raise UserError(f"{self.where(index)}: {what}: take it out, or bring the right file") from None

@@ -36,13 +36,12 @@ def resize(image: np.ndarray, side: int, how: str) -> np.ndarray:
 
 
 def clean_resize(image: np.ndarray) -> np.ndarray:
-    """clean-fid's mode "clean": uint8 [H, W, 3] -> float32 [299, 299, 3] in [0, 255], bicubic and antialiased in
+    """clean-fid's mode "clean": uint8 [H, W, 3] -> float32 [3, 299, 299] in [0, 255], bicubic and antialiased in
     floating point (Parmar et al. 2022, https://arxiv.org/abs/2104.11222)."""
     size = (INCEPTION_SIDE, INCEPTION_SIDE)
-    out = np.empty((*size, 3), np.float32)
-    for channel in range(3):
-        plane = Image.fromarray(image[:, :, channel].astype(np.float32))
-        out[:, :, channel] = plane.resize(size, Image.Resampling.BICUBIC)
+    out, picture = np.empty((3, *size), np.float32), Image.fromarray(image)
+    for channel in range(3):  # planes are what Inception wants, and quicker to write than every third number
+        out[channel] = picture.getchannel(channel).convert("F").resize(size, Image.Resampling.BICUBIC)
     return out.clip(0, 255, out=out)
 
 

@@ -20,7 +20,6 @@ from typing import Any
 from evaluation import protocols, records, runs
 from evaluation.declared import EXTRACTORS, METRICS
 from evaluation.image_sets import ImageSet
-from evaluation.weights import default_folder
 from gigagan import provenance
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable, write_json
@@ -194,9 +193,8 @@ def main() -> None:
     from evaluation.scorer import Scorer
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    weights = default_folder() if args.weights is None else args.weights
     scorer = Scorer(
-        protocol, weights, args.judge, device(args.device), args.batch, args.threads or 0, args.cache,
+        protocol, args.weights, args.judge, device(args.device), args.batch, args.threads or 0, args.cache,
         photographs=args.photographs,
     )  # fmt: skip
     result = scorer(images, reference, truth, args.save_reference)

@@ -29,13 +29,13 @@ from evaluation.metrics.frechet import Statistics
 from evaluation.protocols import ANY, Protocol
 from evaluation.reading import Read, Reader
 from evaluation.siblings import Siblings
-from evaluation.weights import find
 from gigagan.clip import Clip
 from gigagan.data import captions as words
 from gigagan.data import scenes
 from gigagan.errors import UserError
 from gigagan.files import sha256
 from gigagan.perceptual import ClipDistance, Lpips, Perceptual
+from gigagan.pretrained import find
 
 FRECHET = tuple(name for name, measure_ in MEASURES.items() if measure_.by_statistics)
 
@@ -78,7 +78,7 @@ class Scorer:
 
     Args:
         protocol: how to score.
-        weights: the user's folder of pretrained weights; the libraries' caches are looked into, too.
+        weights: the user's folder of pretrained weights, as ``gigagan.pretrained.find`` takes it.
         judge: the CLIP that judges, where the protocol wants one.
         device: where the networks run.
         batch: pictures at a time.
@@ -94,7 +94,7 @@ class Scorer:
     def __init__(
         self,
         protocol: Protocol,
-        weights: str | Path = "",
+        weights: str | Path | None = None,
         judge: str = "",
         device: torch.device | str = "cpu",
         batch: int = 32,

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gigagan import pretrained
 from gigagan.config import Config
 from gigagan.errors import UserError, nearest
 from gigagan.files import sha256
@@ -318,7 +319,10 @@ def _registered(name: str, weights: str) -> Source:
 
 
 def _cached(name: str, trained: dict[str, Any]) -> Path:
-    """The file of a pretrained tag in the cache where open_clip keeps it; never fetched."""
+    """The file of a pretrained tag: of a known one by its checksum, of others in the cache where open_clip keeps it;
+    never fetched."""
+    if known := pretrained.of_clip(name):
+        return pretrained.find(known)
     from huggingface_hub import constants, try_to_load_from_cache
 
     repository, _, file = trained.get("hf_hub", "").rpartition("/")

@@ -21,6 +21,7 @@ from gigagan.networks.upsampler import Upsampler, generator_of
 from gigagan.networks.vision_aided import VisionAided
 from gigagan.perceptual import ClipDistance, Lpips, Perceptual
 from gigagan.pixels import shrink
+from gigagan.pretrained import find
 from gigagan.training import losses
 from gigagan.training.batches import Batch
 
@@ -71,11 +72,12 @@ def _perceptual(config: Config, clips: Clips, device: torch.device) -> Perceptua
         )
     if loss.perceptual == "clip":
         return ClipDistance(clips.guide)
-    if not loss.lpips_backbone:
+    try:
+        lpips = Lpips(Path(loss.lpips_backbone) if loss.lpips_backbone else find("vgg16"))
+    except UserError as e:
         raise UserError(
-            "loss.perceptual=lpips: say where VGG-16's weights are (loss.lpips_backbone=FILE), or take clip"
-        )
-    lpips = Lpips(Path(loss.lpips_backbone))
+            f"loss.perceptual=lpips: {e.message}; loss.lpips_backbone=FILE names one, clip does without"
+        ) from None
     return lpips if device.type == "cpu" else lpips.to(device)  # fake tensors, which only count, cannot be moved
 
 

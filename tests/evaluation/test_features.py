@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from evaluation import extractors, feature_file, features, protocols, pyramid, reference, weights
+from evaluation import extractors, feature_file, features, protocols, pyramid, reference
 from evaluation import rows as scoring
 from evaluation.crops import seeded_crop
 from evaluation.metrics.frechet import frechet_distance
 from evaluation.records import read
+from gigagan import pretrained as weights
 from gigagan.archive import read_prompts, write_images
 from gigagan.config import DataConfig
 from gigagan.data import Item

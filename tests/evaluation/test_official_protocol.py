@@ -15,9 +15,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from evaluation import protocols, weights
+from evaluation import protocols
 from evaluation.image_sets import ImageSet
 from evaluation.scorer import Scorer
+from gigagan import pretrained as weights
 from gigagan.files import sha256
 
 N, M = 24, 26

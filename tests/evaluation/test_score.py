@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from evaluation import protocols, records, score, statistics, weights
+from evaluation import protocols, records, score, statistics
 from evaluation.image_sets import ImageSet
 from evaluation.metrics.frechet import frechet_distance, moments
+from gigagan import pretrained as weights
 from gigagan.data.scenes import Scenes
 from gigagan.errors import UserError
 from gigagan.files import sha256

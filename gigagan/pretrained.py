@@ -1,18 +1,22 @@
-"""Files of pretrained weights that scores rest on: known by their checksum, looked for, never fetched.
+"""Files of pretrained weights, known by their checksum: looked for, never fetched.
 
-A file is taken from the ``weights`` folder of config/config.yaml if it is there, else from where its own library keeps
-it. One that is there under the right name with other contents is refused, whoever put it there: a score with other
-weights is another score, and some of these files hold code.
+    python -m gigagan.pretrained              # which are on this machine, and where the others are to be put
+    python -m gigagan.pretrained --weights /data/weights inception clip-vit-b-32
+
+A file is taken from the user's own folder if it is there (``weights`` in config/config.yaml, or the environment's
+GIGAGAN_WEIGHTS), else from where its own library keeps it. One that is there under the right name with other contents
+is refused, whoever put it there: a score with other weights is another score, and some of these files hold code.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gigagan.errors import UserError, nearest
+from gigagan.errors import UserError, command, nearest
 from gigagan.files import read_yaml, sha256
 
 CONFIG = Path(__file__).parent.parent / "config" / "config.yaml"
@@ -28,6 +32,7 @@ class Known:
         about: what it is.
         source: where the authors offer it.
         cached: where its library keeps it once it has fetched it; nothing where it does not.
+        clip: what a CLIP is called by open_clip, with its pretrained tag.
     """
 
     file: str
@@ -36,6 +41,7 @@ class Known:
     about: str
     source: str
     cached: Callable[[str], Path | None]
+    clip: str = ""
 
 
 def _of_clean_fid(file: str) -> Path:
@@ -89,6 +95,7 @@ KNOWN: dict[str, Known] = {
         "OpenAI's CLIP ViT-B/32",
         "https://huggingface.co/timm/vit_base_patch32_clip_224.openai (open_clip_model.safetensors)",
         _of_hugging_face("timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors"),
+        "ViT-B-32-quickgelu:openai",
     ),
     "clip-vit-l-14": Known(
         "clip-vit-l-14-openai.safetensors",
@@ -97,6 +104,7 @@ KNOWN: dict[str, Known] = {
         "OpenAI's CLIP ViT-L/14",
         "https://huggingface.co/timm/vit_large_patch14_clip_224.openai (open_clip_model.safetensors)",
         _of_hugging_face("timm/vit_large_patch14_clip_224.openai", "open_clip_model.safetensors"),
+        "ViT-L-14-quickgelu:openai",
     ),
     "clip-vit-g-14": Known(
         "clip-vit-g-14-laion2b.bin",
@@ -105,6 +113,7 @@ KNOWN: dict[str, Known] = {
         "OpenCLIP's ViT-g-14, laion2b_s12b_b42k",
         "https://huggingface.co/laion/CLIP-ViT-g-14-laion2B-s12B-b42K (open_clip_pytorch_model.bin)",
         _of_hugging_face("laion/CLIP-ViT-g-14-laion2B-s12B-b42K", "open_clip_pytorch_model.bin"),
+        "ViT-g-14:laion2b_s12b_b42k",
     ),
     "vgg16": Known(
         "vgg16-397923af.pth",
@@ -125,24 +134,26 @@ KNOWN: dict[str, Known] = {
 }
 
 
-def default_folder() -> str:
-    """The ``weights`` folder of config/config.yaml, relative to the project's own; empty where none is set."""
+def folder() -> str:
+    """The user's own: GIGAGAN_WEIGHTS, or ``weights`` in config/config.yaml; empty where neither is set."""
+    if (given := os.environ.get("GIGAGAN_WEIGHTS")) is not None:
+        return given
     return str(read_yaml(CONFIG).get("weights") or "") if CONFIG.is_file() else ""
 
 
-def find(name: str, folder: str | Path = "") -> Path:
+def find(name: str, weights: str | Path | None = None) -> Path:
     """The file of one of ``KNOWN``, its checksum compared.
 
     Args:
-        folder: the user's own; nothing where only the libraries' caches are to be looked into.
+        weights: the user's own folder, if it is another than ``folder()``; empty: the libraries' caches alone.
 
     Raises:
         UserError: no such file, naming it, its size, its checksum and where to put it; or one with other contents.
     """
     if name not in KNOWN:
         raise UserError(f"no known weights {name!r}{nearest(name, KNOWN)}")
-    known = KNOWN[name]
-    places = [Path(folder, known.file).expanduser()] if folder else []
+    known, weights = KNOWN[name], folder() if weights is None else weights
+    places = [Path(weights, known.file).expanduser()] if weights else []
     if (cached := known.cached(known.file)) is not None:
         places.append(cached)
     for path in places:
@@ -157,8 +168,31 @@ def find(name: str, folder: str | Path = "") -> Path:
                 f"right file from {known.source}"
             )
         return path
-    where = f"put it into {folder}" if folder else "put it into a folder and name that as weights"
+    where = f"put it into {weights}" if weights else "put it into a folder and name that as weights"
     raise UserError(
         f"{known.file} ({known.about}, {known.size / 1e6:,.0f} MB, sha256 {known.sha256}) is not on this machine: "
         f"fetch it from {known.source} and {where}"
     )
+
+
+def of_clip(name: str) -> str:
+    """The name in ``KNOWN`` of a CLIP as open_clip calls it; empty for one that is not known here."""
+    return next((known for known, about in KNOWN.items() if about.clip == name), "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m gigagan.pretrained", description="Which weights are here.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of those that must be here; none: a list of all")
+    parser.add_argument("--weights", metavar="FOLDER", help="the user's own; else GIGAGAN_WEIGHTS or config.yaml's")
+    args = parser.parse_args()
+    for name in args.names:
+        print(f"{name}: {find(name, args.weights)}")
+    for name in () if args.names else KNOWN:
+        try:
+            print(f"{name:<18}{find(name, args.weights)}")
+        except UserError as e:
+            print(f"{name:<18}{e.message}")
+
+
+if __name__ == "__main__":
+    command(main)

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from evaluation import weights
+from gigagan import pretrained as weights
 from gigagan.errors import UserError
 
 DATA = b"weights"

@@ -25,6 +25,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from evaluation import mlperf_log
 from gigagan.data import captions as words
 from gigagan.data import tar
 from gigagan.data.folder import files_below
@@ -44,8 +45,8 @@ class ImageSet:
         captions: one each, or nothing where none were found.
 
     Args:
-        path: a folder, a ``.zip`` or an uncompressed ``.tar``. Files that are no pictures by their suffix are left out,
-            and so are hidden ones.
+        path: a folder, a ``.zip``, an uncompressed ``.tar``, or an accuracy log of MLPerf's
+            (evaluation/mlperf_log.py). Files that are no pictures by their suffix are left out, and so are hidden ones.
         captions: a file of captions instead of those beside the pictures: a line each (``.txt``), ``.jsonl``, a table
             with a head (``.tsv``, ``.csv``) or COCO's ``captions_*.json``.
 
@@ -182,9 +183,11 @@ def _opened(path: Path) -> tuple[list[str], Read]:
         return _zipped(path)
     if head[257:262] == b"ustar":
         return _tarred(path)
+    if head[:1] == b"[":
+        return mlperf_log.opened(path)
     if head[:2] == b"\x1f\x8b" or head[:3] == b"BZh" or head[:6] == b"\xfd7zXZ\0":
         raise UserError(f"{path}: is compressed, so its images cannot be read in any order: unpack it first")
-    raise UserError(f"{path}: neither a folder, a zip nor a tar")
+    raise UserError(f"{path}: neither a folder, a zip, a tar nor an accuracy log of MLPerf's")
 
 
 def _visible(name: str) -> bool:

@@ -153,7 +153,7 @@ def test_pictures_come_to_clip_as_stylegan_t_brings_them(clip: Clip) -> None:
     normalise = Normalize(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     for seed, size in enumerate(SIZES):
         image = picture(*size, seed)
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
         wanted = own(clip, normalise(F.interpolate(pixels, clip.image_size, mode="bicubic", align_corners=False)))
         found = features(ClipScore("clip", clip, "tensor", ""), [image])
         np.testing.assert_allclose(found["clip_image"], wanted, atol=1e-5)

@@ -182,7 +182,7 @@ def test_what_is_no_set_is_one_clear_line(tmp_path):
     (tmp_path / "cut.tar").write_bytes(whole[:1500])
     for name, words in {
         "nothing": "there is nothing there",
-        "text.zip": "neither a folder, a zip nor a tar",
+        "text.zip": "neither a folder, a zip, a tar nor an accuracy log",
         "cut.zip": "not a whole zip file",
         "set.tar.gz": "is compressed",
         "cut.tar": "breaks off",
@@ -193,3 +193,27 @@ def test_what_is_no_set_is_one_clear_line(tmp_path):
         ImageSet(put(tmp_path, FILES, "zip"), put(tmp_path, FILES, "tar"))
     with pytest.raises(UserError, match=r"--captions .*none\.txt: No such file"):
         ImageSet(put(tmp_path, FILES, "zip"), tmp_path / "none.txt")
+
+
+def entry(index: int, data: bytes) -> str:
+    return json.dumps({"seq_id": index, "qsl_idx": index, "data": data.hex().upper(), "token_count": 0})
+
+
+def test_an_accuracy_log_of_mlperfs_is_a_set_of_images(tmp_path):
+    pictures = {i: np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in (10, 2, 1)}
+    lines = [entry(i, picture.tobytes()) for i, picture in pictures.items()] + [entry(2, bytes(192))]
+    log = tmp_path / "mlperf_log_accuracy.json"
+    log.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    images = ImageSet(log)
+    assert images.names == ["1.bmp", "2.bmp", "10.bmp"]  # of two answers to one caption the first counts
+    for i, index in enumerate((1, 2, 10)):
+        assert np.array_equal(images.decode(i), pictures[index])
+    for lines, words in (
+        ([entry(1, bytes(100))], "entry 1: 100 bytes are no square picture"),
+        ([entry(1, bytes(192))[:90]], "entry 1: broken"),
+        ([], "without a picture"),
+        (['{"a": 1}'], "not an accuracy log"),
+    ):
+        log.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+        with pytest.raises(UserError, match=words):
+            ImageSet(log).decode(0)

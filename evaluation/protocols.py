@@ -80,9 +80,9 @@ class SpeedProtocol:
     rounds: int
 
 
-def names() -> list[str]:
-    """Of all protocols that score images, in the file's order."""
-    return list(_entries()["images"])
+def names(speeds: bool = True) -> list[str]:
+    """Of all protocols in the file's order, those of speed last; or of those alone that score images."""
+    return [*_entries()["images"], *(_entries()["speed"] if speeds else ())]
 
 
 def load(name: str) -> Protocol:

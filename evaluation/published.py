@@ -11,6 +11,7 @@ from typing import Any
 
 from evaluation import records
 from evaluation.declared import Metric
+from evaluation.protocols import names as protocols_of_ours
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 
@@ -174,8 +175,7 @@ class _Reader:
             if not isinstance(given.get(key, []), list):
                 raise UserError(f"{self.where}: {key} must be a list")
         for protocol in given.get("ours", []):
-            if not re.fullmatch(r"[\w-]+@\d+", str(protocol)):
-                raise UserError(f"{self.where}: ours: {protocol!r} is no protocol: they are called name@1")
+            _known(protocol, protocols_of_ours(), "protocol", f"{self.where}: ours")
         columns = _texts(given.get("columns", {}), self.where, "columns")
         for head, what in columns.items():
             _known(what, (*measured, *self.COLUMNS), "metric or field", f"{self.where}: column {head}")

@@ -132,7 +132,7 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
 
 
 def _list() -> None:
-    for name in protocols.names():
+    for name in protocols.names(speeds=False):
         print(f"{name:<32}{protocols.load(name).title}")
 
 

@@ -174,7 +174,7 @@ def test_values_are_kept_as_printed_and_in_the_metrics_unit(tmp_path: Path) -> N
         ("resolution: 512", "branch: no", "first: B: branch must be true, or absent"),
         ("- {method: A, fid: 9.00, clip_score: 0.30, params_m: 0.9B}", "- A", "first: ?: must have fields"),
         ("- {method: A, fid: 9.00, clip_score: 0.30, params_m: 0.9B}", "- {method: A}", "first: A: has no number"),
-        ("    rows:", "    ours: [somehow]\n    rows:", "first: ours: 'somehow' is no protocol"),
+        ("    rows:", "    ours: [somehow]\n    rows:", "first: ours: no protocol 'somehow'"),
         ("    rows:", "    columns: {FID: fidd}\n    rows:", "first: column FID: no metric or field 'fidd'"),
         ("    measured:", "    mesured:", "first: no field or metric 'mesured' (did you mean 'measured'?)"),
         ("  fid: 30,000 captions", "  fid:", "protocols: every field must have a text"),

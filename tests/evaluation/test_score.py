@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from PIL import Image
 from torch import nn
 
 from evaluation import protocols, records, score, statistics
+from evaluation.declared import PAIRED
 from evaluation.image_sets import ImageSet
+from evaluation.metrics import MEASURES
 from evaluation.metrics.frechet import frechet_distance, moments
 from gigagan import pretrained as weights
 from gigagan.data.scenes import Scenes
@@ -415,3 +418,72 @@ def test_a_distance_of_kept_features_is_that_of_all_at_once(command, sets, incep
     with pytest.warns(UserWarning, match="singular"):
         wanted = frechet_distance(*both)
     assert values(command("fid@1", *sets))["fid"] == pytest.approx(wanted, rel=1e-6)
+
+
+# All of them ---------------------------------------------------------------------------------------------------------
+
+
+class Difference:
+    """A perceptual distance that needs no weights."""
+
+    sha = "0" * 64
+
+    def to(self, device: torch.device) -> Difference:
+        return self
+
+    def distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).abs().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("name", protocols.names(speeds=False))
+def test_every_protocol_has_networks_for_all_its_metrics(name: str, monkeypatch, clip) -> None:
+    from evaluation import extractors, scorer
+
+    protocol = protocols.load(name)
+    asked: list[str] = []
+    stub = SimpleNamespace(sha="00", width=1024, to=lambda device: stub)
+    inception = SimpleNamespace(base=SimpleNamespace(output=SimpleNamespace(weight=torch.zeros(1008, 2048))))
+    for module in (extractors, scorer):
+        monkeypatch.setattr(module, "find", lambda known, folder: asked.append(known) or Path(known))
+    monkeypatch.setattr(extractors, "load_inception", lambda *_, **__: inception)
+    monkeypatch.setattr(extractors.InceptionPytorch, "__init__", lambda self, *_: None)
+    monkeypatch.setattr(extractors.dinov2, "DinoV2", lambda path: stub)
+    monkeypatch.setattr(extractors.Clip, "load", lambda model: clip)
+    monkeypatch.setattr(scorer, "Lpips", lambda path: Difference())
+    made = scorer.Scorer(protocol, judge="judge", progress=False)
+    given = {feature for network in made.networks for feature in network.gives}
+    of_pairs = {*PAIRED, "lpips_diversity"}
+    assert {*made.wanted} - of_pairs <= given
+    assert {*made.of_reference} <= given
+    assert all(known in weights.KNOWN for known in asked)
+    if protocol.clip and protocol.clip.startswith("clip-"):
+        assert protocol.clip in asked
+    for metric in protocol.metrics:
+        assert metric in MEASURES
+
+
+@pytest.fixture
+def distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.scorer.Lpips", lambda path: Difference())
+    monkeypatch.setattr("evaluation.scorer.find", lambda name, folder: Path(name))
+
+
+def test_diversity_is_of_pictures_of_one_caption(command, sets, distances, monkeypatch) -> None:
+    images, reference = sets
+    plain = dataclasses.replace(protocols.load("blind@1"), metrics=("fd", "lpips_diversity"))
+    monkeypatch.setattr(protocols, "load", lambda name: plain)
+    (images / "captions.txt").write_text("".join(f"caption {i // 4}\n" for i in range(40)))
+    found = command("blind@1", images, reference, "--batch", 7)["scores"]["lpips_diversity"]
+    assert found["n_images"] == 10  # captions
+    assert 0.1 < found["value"] < 1
+    (images / "captions.txt").write_text("".join(f"caption {i}\n" for i in range(40)))
+    with pytest.raises(UserError, match="'caption 0' has one picture: diversity is of several of each caption"):
+        command("blind@1", images, reference)
+
+
+def test_lpips_is_of_pairs(command, sets, distances, monkeypatch) -> None:
+    plain = dataclasses.replace(protocols.load("blind@1"), metrics=("fd", "lpips", "psnr"))
+    monkeypatch.setattr(protocols, "load", lambda name: plain)
+    found = command("blind@1", *sets, "--truth", sets[0])
+    assert values(found)["lpips"] == 0  # its own truth
+    assert found["weights"]["lpips"] == Difference.sha

@@ -36,6 +36,7 @@ from gigagan.errors import UserError
 from gigagan.files import sha256
 from gigagan.perceptual import ClipDistance, Lpips, Perceptual
 from gigagan.pretrained import find
+from gigagan.progress import Progress
 
 FRECHET = tuple(name for name, measure_ in MEASURES.items() if measure_.by_statistics)
 
@@ -355,7 +356,12 @@ class Scorer:
             self.protocol.clip or "judge",
             self.protocol.settings,
         )
-        found = {metric: score for name in self.protocol.metrics for metric, score in measure(name, inputs).items()}
+        found: dict[str, Score] = {}
+        bar = Progress(len(self.protocol.metrics), unit="metrics") if self.progress else None
+        for done, name in enumerate(self.protocol.metrics, 1):
+            found |= measure(name, inputs)
+            if bar:
+                bar.update(done)
         return {metric: found[metric] for metric in METRICS if metric in found}
 
     def _remarks(self, images: ImageSet, read: Read, theirs: Read | None) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ablations import registry
 from ablations.memory import step_gb
+from ablations.recipes import ancestry, model, models, variants, varied
 from ablations.sizes import Sizes, sizes
 from gigagan.config import Config, parse_overrides
 from gigagan.errors import UserError
@@ -39,28 +39,28 @@ def table() -> str:
 
 
 def _count(name: str) -> Sizes:
-    return sizes(parse_overrides(registry.model(name)))
+    return sizes(parse_overrides(model(name)))
 
 
 def models_table() -> str:
     """The first part of ``table``."""
-    counted = {name: _count(name) for name in registry.models()}
+    counted = {name: _count(name) for name in models()}
     lines = [
         HEAD.format(not_confirmed=NOT_CONFIRMED),
         "| model | where | G | paper | difference | D | paper | difference | T | heads | what is open |",
         "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | :-- |",
     ]
-    for name, model in registry.models().items():
+    for name, entry in models().items():
         size = counted[name]
         lines.append(
             _row(
-                f"{model.label} (`{name}`)",
-                model.source,
-                *_beside(size.generator, model.generator_m),
-                *_beside(size.discriminator, model.discriminator_m),
+                f"{entry.label} (`{name}`)",
+                entry.source,
+                *_beside(size.generator, entry.generator_m),
+                *_beside(size.discriminator, entry.discriminator_m),
                 f"{size.generator_t + size.discriminator_t:.1f}",
                 f"{size.heads:.1f}",
-                model.note,
+                entry.note,
             )
         )
     for label, names, paper in SYSTEMS:
@@ -81,8 +81,8 @@ def _variants() -> list[str]:
         "| :-- | :-- | --: | --: | :-- |",
     ]
     for name in VARIED:
-        base, full = registry.model(name), _count(name)
-        for variant in registry.variants():
+        base, full = model(name), _count(name)
+        for variant in variants():
             config = _varied(base, variant)
             if config is None or (size := sizes(config)) == full:
                 continue
@@ -101,12 +101,12 @@ def _variants() -> list[str]:
 
 def _varied(base: list[str], variant: str) -> Config | None:
     """None where the model has not got the part that the variant takes out."""
-    matched = registry.variants()[variant].match
+    matched = variants()[variant].match
     try:
-        parse_overrides(registry.varied(base, registry.ancestry(variant)[-2].name if matched else variant))
+        parse_overrides(varied(base, ancestry(variant)[-2].name if matched else variant))
     except UserError:
         return None
-    return parse_overrides(registry.varied(base, variant))
+    return parse_overrides(varied(base, variant))
 
 
 def _widths(config: Config) -> str:
@@ -141,13 +141,13 @@ GPU_GIB = 80e9 / 2**30
 def memory_table() -> str:
     """Markdown: what a step of every model with a ``per_gpu`` takes."""
     rows = []
-    for name, model in registry.models().items():
-        if not model.per_gpu:
+    for name, entry in models().items():
+        if not entry.per_gpu:
             continue
         peaks = []
         for again in ("false", "true"):
-            strings = [*registry.model(name), f"train.gradient_checkpointing={again}"]
-            peak, held = step_gb(parse_overrides(strings), model.per_gpu)
+            strings = [*model(name), f"train.gradient_checkpointing={again}"]
+            peak, held = step_gb(parse_overrides(strings), entry.per_gpu)
             peaks.append(f"{peak:.1f}")
-        rows.append(_row(f"{model.label} (`{name}`)", str(model.per_gpu), f"{held:.1f}", *peaks))
+        rows.append(_row(f"{entry.label} (`{name}`)", str(entry.per_gpu), f"{held:.1f}", *peaks))
     return MEMORY_HEAD.format(gpu=GPU_GIB) + "\n".join(rows) + "\n"

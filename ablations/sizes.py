@@ -1,4 +1,4 @@
-"""How large a configuration's networks are, what they and a suite cost, and widths that make two of them equally large.
+"""How large a configuration's networks are, what a forward pass costs, and widths that make two of them equally large.
 
 Networks are built on the meta device: nothing is allocated, however large they are.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations import registry
 from gigagan.config import Config, channels, parse_overrides
 from gigagan.errors import UserError
 
@@ -210,45 +209,3 @@ def _widened(overrides: list[str], part: str, target: float) -> list[str]:
     if best_off > CLOSE:
         raise UserError(f"no width gives the {part} {target:.4g}M parameters again: the nearest is {best_off:.1%} off")
     return best
-
-
-def _time(hours: float, device: str) -> str:
-    return f"{hours:,.1f} {device}-hours" if hours >= 1 else f"{60 * hours:.0f} {device}-minutes"
-
-
-def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
-    """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums; of other
-    ``variants`` and ``seeds`` than the suite's own where they are given, as the workflow takes them."""
-    of = registry.chosen(registry.suite(name), variants, seeds)
-    lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
-    total_hours = total_disk = memory = 0.0
-    for variant in of.variants:
-        config = parse_overrides(registry.recipe(of, variant))
-        g_flops, d_flops = forward_gflops(config)
-        size = sizes(config)
-        g_size, d_size = size.generator + size.generator_t, size.discriminator + size.discriminator_t
-        per_image = G_PASSES * g_flops + D_PASSES * d_flops
-        hours = config.train.kimg * 1000 * per_image / RATES[device] / 3600
-        # Two checkpoints with two Adam moments for G and D each, G's average, snapshots and weights, in fp32.
-        disk = 4 * (2 * (4 * g_size + 3 * d_size) + (of.snapshots + 2) * g_size)
-        held = 4e-3 * (5 * g_size + 4 * d_size)  # GB: weights, gradients, two moments, and G's average
-        at_once = config.train.micro_batch or config.train.batch
-        memory = max(memory, PROCESS_GB + held + ACTIVATION_GB * per_image * at_once)
-        runs = len(of.seeds)
-        total_hours, total_disk = total_hours + hours * runs, total_disk + disk * runs
-        lines.append(
-            f"{variant:28} {g_size:7.2f}M {d_size:7.2f}M {config.train.kimg:8g} {per_image:10.3f} "
-            f"{hours:8.2f} {disk:8.1f}"
-        )
-    if of.pretrain:
-        kimg = sum(of.pretrain.values()) / 1000
-        hours = kimg * 1000 / CLIP_RATE / 3600
-        total_hours += hours
-        lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':10} {hours:8.2f}")
-    lines.append(
-        f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {_time(total_hours, device)} of "
-        f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
-        f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
-        f"{'core' if device == 'cpu' else 'device'})"
-    )
-    return "\n".join(lines)

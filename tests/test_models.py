@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import audit, registry
+from ablations import audit, recipes
 from ablations.sizes import sizes
 from gigagan.config import parse_overrides
 
@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "results" / "records" / "parameters.md"
 
 
-@pytest.mark.parametrize("name", registry.models())
+@pytest.mark.parametrize("name", recipes.models())
 def test_a_model_has_as_many_parameters_as_the_paper_s(name):
-    model = registry.models()[name]
-    size = sizes(parse_overrides(registry.model(name)))
+    model = recipes.models()[name]
+    size = sizes(parse_overrides(recipes.model(name)))
     assert min(size.generator, size.discriminator) > 1
     for ours, paper in ((size.generator, model.generator_m), (size.discriminator, model.discriminator_m)):
         if paper is not None:
@@ -27,7 +27,7 @@ def test_a_model_has_as_many_parameters_as_the_paper_s(name):
 
 def test_models_of_two_stages():
     for _, names, paper in audit.SYSTEMS:
-        assert sum(sizes(parse_overrides(registry.model(name))).generator for name in names) == pytest.approx(
+        assert sum(sizes(parse_overrides(recipes.model(name))).generator for name in names) == pytest.approx(
             paper, rel=0.01
         )
 
@@ -63,7 +63,7 @@ CONFIRMED = {
 
 
 def test_the_base_has_what_is_confirmed_of_table_a2():
-    found = registry.settings(parse_overrides(registry.model("laion_64")))
+    found = recipes.settings(parse_overrides(recipes.model("laion_64")))
     assert {path: found[path] for path in CONFIRMED} == CONFIRMED
 
 
@@ -71,7 +71,7 @@ def test_the_base_has_what_is_confirmed_of_table_a2():
     ("name", "beta"), [("laion_64", 0.9999), ("imagenet_64", 0.9651), ("imagenet_64_256_unconditional", 0.9912)]
 )
 def test_the_average_of_g_forgets_as_fast_as_the_paper_s(name, beta):
-    config = parse_overrides(registry.model(name))
+    config = parse_overrides(recipes.model(name))
     assert 0.5 ** (config.train.batch / (config.train.ema_kimg * 1000)) == pytest.approx(beta, abs=0.02 * (1 - beta))
     assert config.train.ema_rampup == 0
 
@@ -105,4 +105,4 @@ def test_the_ladder_adds_one_part_a_rung():
         "multi_scale_training",
     ]
     for below, name in itertools.pairwise(ladder):
-        assert registry.models()[name].parent == below
+        assert recipes.models()[name].parent == below

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ablations import registry
-from ablations.registry import Plan, ancestry, suite, varied
+from ablations import plan as planning
+from ablations import recipes, registry
+from ablations.plan import Plan
+from ablations.recipes import ancestry, suite, varied
 from ablations.sizes import forward_gflops, sizes
 from gigagan import config as configuration
 from gigagan.config import parse_overrides
@@ -28,9 +30,9 @@ def yaml_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def write(**files: str) -> None:
         for name, text in files.items():
             (tmp_path / f"{name}.yaml").write_text(text)
-        monkeypatch.setattr(registry, "HERE", tmp_path)
+        monkeypatch.setattr(recipes, "HERE", tmp_path)
         for name in files:
-            monkeypatch.setattr(registry, name, getattr(registry, name).__wrapped__)
+            monkeypatch.setattr(recipes, name, getattr(recipes, name).__wrapped__)
 
     return write
 
@@ -77,7 +79,7 @@ def test_parents_come_first_and_the_last_word_is_the_variant_s_own(yaml_files):
 def test_wrong_entries_are_one_clear_line(yaml_files, text, words):
     yaml_files(variants=text)
     with pytest.raises(UserError, match=words) as error:
-        registry.variants()
+        recipes.variants()
     assert "variants.yaml: " in error.value.message
     assert "\n" not in error.value.message
 
@@ -122,7 +124,7 @@ def test_a_suite_s_wrong_field_is_one_clear_line_before_any_work(yaml_files, fie
     text = ", ".join(f"{name}: {of}" for name, of in {**SUITE, field: value}.items())
     yaml_files(suites=f"mine: {{{text}}}\n")
     with pytest.raises(UserError, match=f"suites.yaml: mine: {words}") as error:
-        registry.suite("mine")
+        recipes.suite("mine")
     assert "\n" not in error.value.message
 
 
@@ -197,7 +199,7 @@ def test_a_mistyped_override_of_any_listed_variant_is_found_before_any_work(yaml
         "samples: 1000, reference: 4000}\n",
     )
     with pytest.raises(UserError, match=r"generator\.kernel.*did you mean 'generator\.kernels'"):
-        registry.suite("s")
+        recipes.suite("s")
 
 
 def test_photographs_need_a_folder_that_exists(tmp_path):
@@ -253,10 +255,10 @@ def test_inception_is_looked_for_before_any_work(yaml_files, tmp_path):
             UserError, match=r"photos-inception@1 needs clean-fid's inception-2015-12-05\.pt: .*weights=FOLDER"
         ):
             Plan({"suite": "mine", "weights": weights})
-    (tmp_path / registry.INCEPTION_FILE).touch()
+    (tmp_path / planning.INCEPTION_FILE).touch()
     plan = Plan({"suite": "mine", "weights": str(tmp_path)})
-    assert plan.inception_option == ["--inception", str(tmp_path / registry.INCEPTION_FILE)]
-    assert Plan({"suite": "mine", "weights": str(tmp_path)}).inception == [str(tmp_path / registry.INCEPTION_FILE)]
+    assert plan.inception_option == ["--inception", str(tmp_path / planning.INCEPTION_FILE)]
+    assert Plan({"suite": "mine", "weights": str(tmp_path)}).inception == [str(tmp_path / planning.INCEPTION_FILE)]
 
 
 def test_the_workflow_knows_the_files_of_clips_that_are_shipped_and_of_those_it_trains(tmp_path):

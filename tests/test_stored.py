@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import registry
+from ablations import recipes
 from evaluation import records
 from gigagan.clip import Clip
 from gigagan.config import parse_overrides, recipe_sha
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def recipe(suite: str, variant: str) -> str:
-    config = parse_overrides(registry.recipe(registry.suite(suite), variant))
+    config = parse_overrides(recipes.recipe(recipes.suite(suite), variant))
     return recipe_sha(config, {"clip": Clip.load(config.text.clip).sha})
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablations.registry import ancestry, difference, model, recipe, suite, suites, variants, varied
+from ablations.recipes import ancestry, difference, model, recipe, suite, suites, variants, varied
 from ablations.sizes import Sizes, sizes
 from evaluation.summary import FULL
 from gigagan.config import Config, parse_overrides

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablations import registry
+from ablations import recipes
 from gigagan.config import Config, parse_overrides
 from gigagan.networks.condition import Labels
 from gigagan.networks.generator import Generator
@@ -46,7 +46,7 @@ def inputs(network: Upsampler, n: int, seed: int = 0) -> tuple[Tensor, Tensor, T
 def test_the_paper_s_upsamplers_go_down_to_where_they_turn_and_up_to_their_resolution(name, input_side, sides):
     """64 to 512 px: three halvings, six doublings. How often a level does what it does changes no side."""
     with torch.device("meta"):
-        config = parse_overrides([*registry.model(name), "generator.blocks=1", "generator.attention_depth=1"])
+        config = parse_overrides([*recipes.model(name), "generator.blocks=1", "generator.attention_depth=1"])
         network = generator_of(config, 768)
         n = 1
         condition: object = Labels(torch.zeros(n, dtype=torch.int64))

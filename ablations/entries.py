@@ -25,8 +25,11 @@ LEAST = {
     "reference": 1,
     "snapshots": 1,
     "pretrain": 1,
+    "steps": 1,
 }
 MAY_BE_EMPTY = ("overrides", "pretrain", "expect")
+EACH = "each"
+"""Stands in ``Suite.steps`` for every run that is not named there."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Suite:
-    """An entry of suites.yaml: variants x seeds x data set x protocols x budget."""
+    """An entry of suites.yaml: runs x seeds x data set x protocols x budget. A run is a variant, or one of the paper's
+    models as it is."""
 
     name: str
     about: str
@@ -66,13 +70,24 @@ class Suite:
     seeds: tuple[int, ...]
     overrides: tuple[str, ...]
     protocols: tuple[str, ...]
-    judge: str
-    samples: int
-    reference: int
+    judge: str = ""
+    samples: int = 0
+    reference: int = 0
     snapshots: int = 5
     device: Device = "auto"
     gate: bool = False
     pretrain: dict[Literal["conditioner", "judge"], int] = field(default_factory=dict)  # images to train CLIPs on first
+    data: str = ""  # what is learned from and scored on, where a reader could take it for something else
+    model: str = ""  # the entry of models.yaml that the variants are variants of
+    models: tuple[str, ...] = ()  # entries of models.yaml that are runs, too
+    upsampler: str = ""  # the entry of models.yaml that enlarges every run's samples, trained once
+    steps: dict[str, int] = field(default_factory=dict)  # updates of a run, or of ``EACH``; times its batch: train.kimg
+    own: dict[str, tuple[str, ...]] = field(default_factory=dict)  # overrides of single runs
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """What is compared: the variants and the models."""
+        return self.variants + self.models
 
 
 def read(path: Path, kind: type[T]) -> dict[str, T]:
@@ -95,7 +110,7 @@ def _entry(where: str, name: str, entry: Any, kind: type[T]) -> T:
     for key, value in entry.items():
         if key not in known:
             raise UserError(f"{where}: no field {key!r}{nearest(str(key), known)}")
-        given[key] = _flat(value) if typing.get_origin(types[key]) is tuple and isinstance(value, list) else value
+        given[key] = _frozen(value, types[key])
         if not _is(given[key], types[key]):
             raise UserError(f"{where}: {key}: must be {_words(types[key])}, not {_short(value)}")
         if given[key] in ((), {}, "") and key not in MAY_BE_EMPTY:
@@ -106,6 +121,14 @@ def _entry(where: str, name: str, entry: Any, kind: type[T]) -> T:
         if key not in given and f.default is f.default_factory is MISSING:
             raise UserError(f"{where}: lacks {key}, {_words(types[key])}")
     return kind(name=name, **given)
+
+
+def _frozen(value: Any, kind: Any) -> Any:
+    """Lists as tuples where a field, or a map's values, are declared so."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict and isinstance(value, dict):
+        return {k: _frozen(v, parts[1]) for k, v in value.items()}
+    return _flat(value) if origin is tuple and isinstance(value, list) else value
 
 
 def _flat(values: list[Any]) -> tuple[Any, ...]:
@@ -139,7 +162,7 @@ def _words(kind: Any, many: bool = False) -> str:
     if origin is UnionType:
         return _words(parts[0])
     if origin is tuple:
-        return f"a list of {_words(parts[0], many=True)}"
+        return f"{'lists' if many else 'a list'} of {_words(parts[0], many=True)}"
     if origin is dict:
         return f"a map from {_words(parts[0], many=True)} to {_words(parts[1], many=True)}"
     return WORDS[kind][many]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ablations.entries import Model, Suite, Variant, read
+from ablations.entries import EACH, Model, Suite, Variant, read
 from ablations.sizes import matched
 from gigagan.config import Config, parse_overrides, to_dict
 from gigagan.errors import UserError, nearest
@@ -71,48 +71,135 @@ def suites() -> dict[str, Suite]:
     return read(HERE / "suites.yaml", Suite)
 
 
+@functools.cache
+def protocols() -> dict[str, dict[str, Any]]:
+    """Protocols of images by name, as evaluation/protocols.yaml writes them."""
+    return read_yaml(PROTOCOLS)["images"]
+
+
 def suite(name: str) -> Suite:
     """One suite, checked to the last override before anything runs. Raises UserError, with the nearest known name."""
     if name not in suites():
         raise UserError(f"unknown suite {name!r}{nearest(name, suites())}")
     found = suites()[name]
-    known = read_yaml(PROTOCOLS)["images"]
-    for protocol in found.protocols:
-        if protocol not in known:
-            raise UserError(f"suites.yaml: {name}: unknown protocol {protocol!r}{nearest(protocol, known)}")
-        wanted = known[protocol]["images"], known[protocol]["reference"]
-        if (found.samples, found.reference) != wanted:
-            raise UserError(
-                f"suites.yaml: {name}: {protocol} scores {wanted[0]} samples against a reference of {wanted[1]}, not "
-                f"{found.samples} against {found.reference}: set samples and reference so, or name another protocol"
-            )
-    _check(found, found.variants)
+    try:
+        _check_names(found)
+        _check_protocols(found)
+    except UserError as e:
+        raise UserError(f"suites.yaml: {name}: {e.message}") from None
+    _check(found, found.runs)
+    _check_upsampler(found)
     return found
 
 
+def on_photographs(of: Suite) -> bool:
+    """Whether a suite is scored on folders of photographs under the papers' protocols, which say themselves what the
+    reference is, rather than on what its own data set holds out."""
+    return any(protocols()[name].get("dataset") for name in of.protocols)
+
+
+def _check_names(of: Suite) -> None:
+    """Raises UserError where a field names a model or a run that there is not."""
+    for key, names in {"model": (of.model,), "models": of.models, "upsampler": (of.upsampler,)}.items():
+        for name in filter(None, names):
+            if name not in models():
+                raise UserError(f"{key}: unknown model {name!r}{nearest(name, models())}")
+    runs = (*of.runs, *filter(None, [of.upsampler]))
+    if twice := [name for name in runs if runs.count(name) > 1]:
+        raise UserError(f"{twice[0]} is a run twice: name it once among variants, models and upsampler")
+    for key, named in (("steps", (*runs, EACH)), ("own", runs)):
+        for name in getattr(of, key):
+            if name not in named:
+                raise UserError(f"{key}: {name!r} is no run of this suite{nearest(name, named)}")
+
+
+def _check_protocols(of: Suite) -> None:
+    """Raises UserError where a protocol is unknown, or does not go with the suite's other fields."""
+    known = protocols()
+    for name in of.protocols:
+        if name not in known:
+            raise UserError(f"unknown protocol {name!r}{nearest(name, known)}")
+        wanted = known[name]["images"], known[name]["reference"]
+        if bool(known[name].get("dataset")) != on_photographs(of):
+            raise UserError(f"{name}: a suite is scored on its own data or on photographs, not on both")
+        if not on_photographs(of) and (of.samples, of.reference) != wanted:
+            raise UserError(
+                f"{name} scores {wanted[0]} samples against a reference of {wanted[1]}, not "
+                f"{of.samples} against {of.reference}: set samples and reference so, or name another protocol"
+            )
+        if on_photographs(of) and not all(type(number) is int for number in wanted):
+            raise UserError(f"{name} does not say how many images it scores: name another protocol")
+        if "judge" in (known[name]["extractor"], known[name]["clip"]) and not of.judge:
+            raise UserError(f"{name} is scored by a judge: name a CLIP as judge")
+    if on_photographs(of) and (of.samples or of.reference):
+        raise UserError("samples and reference are for the suite's own data: these protocols say theirs")
+
+
+def _check_upsampler(of: Suite) -> None:
+    """Raises UserError where a protocol wants larger pictures than the runs draw and nothing enlarges them, or where
+    the upsampler does not take the runs' pictures."""
+    if not on_photographs(of):
+        if of.upsampler:
+            raise UserError(f"suites.yaml: {of.name}: upsampler: enlarges for protocols on photographs alone")
+        return
+    sides = {name: parse_overrides(recipe(of, name)).data.resolution for name in of.runs}
+    larger = [name for name in of.protocols if protocols()[name]["side"] > min(sides.values())]
+    if larger and not of.upsampler:
+        raise UserError(
+            f"suites.yaml: {of.name}: {larger[0]} scores pictures of {protocols()[larger[0]]['side']} px, and the runs "
+            f"draw {min(sides.values())} px: name an upsampler"
+        )
+    if of.upsampler:
+        _check(of, [of.upsampler])
+        taken = parse_overrides(recipe(of, of.upsampler)).upsampler.input
+        if other := [name for name, side in sides.items() if side != taken]:
+            raise UserError(
+                f"suites.yaml: {of.name}: upsampler {of.upsampler} takes pictures of {taken} px, and {other[0]} draws "
+                f"{sides[other[0]]} px"
+            )
+
+
 def _check(of: Suite, names: Iterable[str]) -> None:
-    """Raises UserError where a variant is unknown or has overrides that the configuration refuses."""
+    """Raises UserError where a run is unknown or has overrides that the configuration refuses."""
     for name in names:
-        overrides = recipe(of, name)
+        strings = recipe(of, name)
         try:
-            parse_overrides(overrides)
+            parse_overrides(strings)
         except UserError as e:
             raise UserError(f"suite {of.name}: {name}: {e.message}") from None
 
 
-def chosen(of: Suite, variants: str, seeds: str) -> Suite:
-    """The suite with other variants and seeds, as a person lists them; nothing listed: its own.
+def chosen(of: Suite, names: str, seeds: str) -> Suite:
+    """The suite with other runs and seeds, as a person lists them; nothing listed: its own.
 
     Raises UserError for an unknown variant, one that the suite's model has not got, or what is no list of seeds.
     """
-    names = tuple(dict.fromkeys(_listed("variants", variants) or of.variants))
-    _check(of, names)
-    return replace(of, variants=names, seeds=tuple(_seeds(seeds) or dict.fromkeys(of.seeds)))
+    runs = tuple(dict.fromkeys(_listed("variants", names) or of.runs))
+    _check(of, runs)
+    own_models = tuple(name for name in runs if name in of.models)
+    others = tuple(name for name in runs if name not in of.models)
+    return replace(of, variants=others, models=own_models, seeds=tuple(_seeds(seeds) or dict.fromkeys(of.seeds)))
 
 
-def recipe(of: Suite, variant: str) -> list[str]:
-    """The ``path=value`` strings that make a variant in a suite."""
-    return varied(of.overrides, variant)
+def recipe(of: Suite, run: str) -> list[str]:
+    """The ``path=value`` strings that make a run of a suite: a variant, one of its models, or its upsampler.
+
+    Raises UserError for an unknown name, and for a budget that is stated twice.
+    """
+    as_it_is = run in of.models or run == of.upsampler
+    base = model(run) if as_it_is else model(of.model) if of.model else []
+    own = [*of.overrides, *of.own.get(run, ())]
+    strings = [*base, *own] if as_it_is else varied([*base, *own], run)
+    steps = of.steps.get(run, of.steps.get(EACH))
+    if steps is None:
+        return strings
+    if twice := [o for o in own if o.startswith("train.kimg=")]:
+        raise UserError(f"suite {of.name}: {run}: two budgets, {steps} steps and {twice[0]}: leave one of them out")
+    try:
+        batch = parse_overrides(strings).train.batch
+    except UserError as e:
+        raise UserError(f"suite {of.name}: {run}: {e.message}") from None
+    return [*strings, f"train.kimg={steps * batch / 1000:.12g}"]
 
 
 def varied(base: Iterable[str], name: str) -> list[str]:

@@ -141,11 +141,12 @@ def folder() -> str:
     return str(read_yaml(CONFIG).get("weights") or "") if CONFIG.is_file() else ""
 
 
-def find(name: str, weights: str | Path | None = None) -> Path:
+def find(name: str, weights: str | Path | None = None, quick: bool = False) -> Path:
     """The file of one of ``KNOWN``, its checksum compared.
 
     Args:
         weights: the user's own folder, if it is another than ``folder()``; empty: the libraries' caches alone.
+        quick: compare sizes alone: reading gigabytes takes long where a file is only to be there.
 
     Raises:
         UserError: no such file, naming it, its size, its checksum and where to put it; or one with other contents.
@@ -157,22 +158,29 @@ def find(name: str, weights: str | Path | None = None) -> Path:
     if (cached := known.cached(known.file)) is not None:
         places.append(cached)
     for path in places:
-        if not path.is_file():
-            continue
-        found = sha256(path)
-        if found != known.sha256:
-            size = path.stat().st_size
-            cut = f", and {size:,} bytes instead of {known.size:,}" if size != known.size else ""
-            raise UserError(
-                f"{path}: wrong checksum ({found[:12]}..., {known.about} has {known.sha256[:12]}...{cut}): bring the "
-                f"right file from {known.source}"
-            )
-        return path
+        if path.is_file():
+            _check(known, path, quick)
+            return path
     where = f"put it into {weights}" if weights else "put it into a folder and name that as weights"
     raise UserError(
         f"{known.file} ({known.about}, {known.size / 1e6:,.0f} MB, sha256 {known.sha256}) is not on this machine: "
         f"fetch it from {known.source} and {where}"
     )
+
+
+def _check(known: Known, path: Path, quick: bool) -> None:
+    """Raises UserError for a file with other contents or, where that is all that is compared, of another size."""
+    size = path.stat().st_size
+    other = f"{size:,} bytes instead of {known.size:,}" if size != known.size else ""
+    if quick:
+        wrong = f"wrong size ({other})" if other else ""
+    else:
+        found = sha256(path)
+        cut = f", and {other}" if other else ""
+        wrong = f"wrong checksum ({found[:12]}..., {known.about} has {known.sha256[:12]}...{cut})"
+        wrong = wrong if found != known.sha256 else ""
+    if wrong:
+        raise UserError(f"{path}: {wrong}: bring the right file from {known.source}")
 
 
 def of_clip(name: str) -> str:

@@ -67,3 +67,12 @@ def test_every_known_file_says_all_that_a_person_needs(monkeypatch, tmp_path):
         assert file.source.startswith("https://")
     assert weights.KNOWN["dinov2"].cached("a.pth") == tmp_path / "hub" / "checkpoints" / "a.pth"
     assert weights.KNOWN["inception"].cached("a.pt").name == "a.pt"
+
+
+def test_a_quick_look_compares_sizes_alone(known, tmp_path):
+    small, _ = known
+    (tmp_path / small.file).write_bytes(b"WEIGHTS")
+    assert weights.find("vgg16", tmp_path, quick=True) == tmp_path / small.file
+    (tmp_path / small.file).write_bytes(DATA[:3])
+    with pytest.raises(UserError, match=r"wrong size \(3 bytes instead of 7\)"):
+        weights.find("vgg16", tmp_path, quick=True)

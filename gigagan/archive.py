@@ -50,7 +50,9 @@ def write_images(
 
 
 def read_prompts(path: PathLike) -> list[dict[str, Any]]:
-    """The lines ``{index, caption, seed}`` of an image set, in order."""
+    """The lines ``{index, caption, seed}`` of an image set, or of a list of such lines (.jsonl), in order."""
+    if Path(path).suffix == ".jsonl":
+        return _listed(path)
     with _opened(path) as archive:
         return _prompts(path, archive)
 
@@ -111,14 +113,31 @@ def _prompts(path: PathLike, archive: zipfile.ZipFile) -> list[dict[str, Any]]:
     if PROMPTS not in names:
         raise UserError(f"{path} has no {PROMPTS}: it is not an image set of this project")
     try:
-        prompts = [json.loads(line) for line in archive.read(PROMPTS).decode().splitlines()]
-        in_order = all(p["index"] == i and isinstance(p["caption"], str) for i, p in enumerate(prompts))
+        prompts, in_order = _parsed(archive.read(PROMPTS))
     except (ValueError, KeyError, TypeError) as e:
         raise UserError(f"{path}: {PROMPTS} cannot be read ({e!r}): make the set again") from None
     n_images = sum(name.endswith(".png") for name in names)
     if n_images != len(prompts) or not prompts or not in_order:
         raise UserError(f"{path}: {n_images} images but {len(prompts)} prompts, or not in order: make the set again")
     return prompts
+
+
+def _listed(path: PathLike) -> list[dict[str, Any]]:
+    try:
+        prompts, in_order = _parsed(Path(path).read_bytes())
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}: a list of prompts is made by evaluation.prompts") from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path}: no list of prompts ({e!r}): make it with evaluation.prompts") from None
+    if not prompts or not in_order:
+        raise UserError(f"{path}: no prompts, or not in order: make the list again")
+    return prompts
+
+
+def _parsed(lines: bytes) -> tuple[list[dict[str, Any]], bool]:
+    """Lines of prompts, and whether they are in order. Raises ValueError, KeyError or TypeError for others."""
+    prompts = [json.loads(line) for line in lines.decode().splitlines()]
+    return prompts, all(p["index"] == i and isinstance(p["caption"], str) for i, p in enumerate(prompts))
 
 
 def _image(path: PathLike, archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Draw pictures for captions with a trained run.
 
 python -m gigagan.sample --run runs/demo/gigagan/seed0 --prompts runs/demo/real.zip --out samples.zip
+python -m gigagan.sample --run runs/base --prompts prompts.jsonl --out samples.zip
 python -m gigagan.sample --run runs/demo/gigagan/seed0 --caption "a big red circle on white" --n 16 --out grid.png
 python -m gigagan.sample --run runs/base --upsampler runs/up --caption "a red bicycle" --n 1 --out 512.png
 """
@@ -68,7 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gigagan.sample", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="a run's folder")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--prompts", type=Path, help="an image archive; its captions are drawn, with their index as seed")
+    what.add_argument(
+        "--prompts",
+        type=Path,
+        help="an image archive or a list (.jsonl); its captions are drawn, with their index as seed",
+    )
     what.add_argument("--caption", help="one caption, or a class's name or number, drawn --n times")
     parser.add_argument("--n", type=positive, default=16)
     parser.add_argument("--seed", type=natural, default=0, help="the first picture's seed")
@@ -100,7 +105,7 @@ def main() -> None:
     if args.prompts:
         prompts = [prompt["caption"] for prompt in read_prompts(args.prompts)]
     elif args.caption is None and sampler.encode.kind != "none":
-        raise UserError("say what to draw: --caption TEXT, or --prompts with an image archive")
+        raise UserError("say what to draw: --caption TEXT, or --prompts with an image archive or a list")
     else:
         prompts = [args.caption or ""]
     sampler.encode.count_cut(prompts)

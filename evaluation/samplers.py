@@ -42,6 +42,30 @@ class Enlarging:
         return self.upsampling(self._pictures(seeds), captions, seeds)
 
 
+class Chained:
+    """A generator with an upsampler behind it, as one Sampler."""
+
+    def __init__(self, base: Sampler, upsampling: upsample.Upsampling) -> None:
+        """Raises UserError where the upsampler takes pictures of another size."""
+        upsampling.check_size(base.resolution, base.resolution, "the pictures drawn")
+        self.base, self.upsampling = base, upsampling
+        self.resolution, self.device = upsampling.resolution, upsampling.device
+
+    def encode(self, captions: list[str]) -> tuple[Condition, Condition]:
+        return self.base.encode(captions), self.upsampling.encode(captions)
+
+    @torch.inference_mode()
+    def generate(self, condition: tuple[Condition, Condition], seeds: list[int]) -> Tensor:
+        network = self.upsampling.network
+        z, noise = latents.draw(seeds, network.z_dim, network.noise_dim)
+        # Rounded to the bytes in which samples are kept, so that what is timed is what is scored.
+        levels = ((self.base.generate(condition[0], seeds).float() + 1) * 127.5).round().clamp(0, 255)
+        return network(z.to(self.device), condition[1], noise.to(self.device), levels / 127.5 - 1)[0]
+
+    def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
+        return self.upsampling(self.base(captions, seeds), captions, seeds)
+
+
 def load(run: Path, device: str | torch.device, snapshot: int | None = None, small: Path | None = None) -> Sampler:
     """A run's averaged generator, or its snapshot after so many images; an upsampler's with the pictures it enlarges.
 

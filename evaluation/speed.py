@@ -1,9 +1,11 @@
 """Latency and throughput of all generators of a suite, measured in one process.
 
     python -m evaluation.speed --suite demo --runs runs/demo/*/seed0 --out runs/demo/speed.jsonl
+    python -m evaluation.speed --suite paper --runs runs/paper/*/seed0 --upsampler runs/up --out speed.jsonl
 
 All generators take turns within each round, in another order each time, so that whatever else the machine does hits
-them alike. Run it alone. Rows: ``latency_ms`` (batch 1, generator alone: text features to images on the device),
+them alike. Run it alone. With an upsampler each is also measured with that behind it, which is a row of another
+resolution. Rows: ``latency_ms`` (batch 1, generator alone: text features to images on the device),
 ``latency_end_to_end_ms`` (batch 1, caption to uint8 image in memory, so with the text encoder),
 ``throughput_images_per_s`` (the protocol's batch, generator alone) and ``params_m``. A value is the median over rounds,
 [low, high] its 95 % interval; p90 and p99 are percentiles of the time, for throughput as images/s.
@@ -126,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.speed", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="FOLDER", help="<variant>/seed<N>")
     parser.add_argument("--small", type=Path, help="of upsamplers: image set of the pictures that they enlarge")
+    parser.add_argument("--upsampler", type=Path, metavar="RUN", help="also measure all with this one behind them")
     parser.add_argument("--suite", required=True)
     parser.add_argument("--protocol", default="speed@1")
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
@@ -138,12 +141,18 @@ def main() -> None:
     import torch
 
     from evaluation import samplers
-    from gigagan import provenance
+    from gigagan import provenance, upsample
 
     torch.set_num_threads(args.threads)
-    machine = provenance.collect(str(args.device), args.threads)
+    here = provenance.collect(str(args.device), args.threads)
+    machine = {name: here[name] for name in runs.MACHINE}
     loaded = {run: samplers.load(run, args.device, small=args.small) for run in args.runs}
-    records.write(args.out, measure(loaded, args.suite, protocol, {name: machine[name] for name in runs.MACHINE}))
+    rows = measure(loaded, args.suite, protocol, machine)
+    if args.upsampler:
+        behind = upsample.load(args.upsampler, args.device)
+        chained = {run: samplers.Chained(sampler, behind) for run, sampler in loaded.items()}
+        rows += measure(chained, args.suite, protocol, machine)
+    records.write(args.out, rows)
 
 
 if __name__ == "__main__":

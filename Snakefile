@@ -29,6 +29,7 @@ PLAN = registry.Plan(config)
 RUN = f"runs/{PLAN.name}/{{variant}}/seed{{seed}}"
 RESULTS = f"results/{PLAN.name}"
 VARIANTS = "ablations/variants.yaml"
+BESIDE = ["ablations/models.yaml", "ablations/suites.yaml"]  # labels of models, and what is said of suites' data
 
 
 # What each scoring rule is told, and reruns for.
@@ -44,24 +45,16 @@ container: "gigagan-bench.sif"
 
 
 wildcard_constraints:
-    variant="|".join(registry.variants()),
+    variant="|".join([*registry.variants(), *registry.models()]),
     seed=r"\d+",
     arch="conditioner|judge",
     filter="|".join(registry.FILTERS),
 
 
-# Figures that compare variants want two of them.
-FIGURES = ["grid", "bars", "training_curves", "fd_vs_clip"]
-if len(PLAN.variants) > 1:
-    FIGURES.append("quality_vs_latency")
-    if "gigagan" in PLAN.variants:
-        FIGURES.append("leave_one_out")
-
-
 rule all:
     input:
         f"{RESULTS}/tables/ablation.md",
-        f"{RESULTS}/figures/grid.png",
+        f"{RESULTS}/figures/{PLAN.figures[0]}.png",
         f"{RESULTS}/report.html",
         PLAN.verdict,
 
@@ -150,16 +143,18 @@ rule train:
         f"{RUN}/train.benchmark.jsonl"
     threads: PLAN.threads
     resources:
-        gpu=PLAN.gpu,
+        gpu=PLAN.gpus,
     params:
         recipe=PLAN.recipe,
         identity=PLAN.identity,
         snapshots=PLAN.suite.snapshots,
+        rhythm=PLAN.rhythm,
+        launch=PLAN.launch,
         device=PLAN.device,
         threads=PLAN.threads,
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m gigagan.train --out $(dirname {output.weights}) --replace"
-        " --seed {wildcards.seed} --device {params.device} --snapshots {params.snapshots}"
+        "OMP_NUM_THREADS={params.threads} {params.launch} gigagan.train --out $(dirname {output.weights}) --replace"
+        " --seed {wildcards.seed} --device {params.device} --snapshots {params.snapshots} {params.rhythm}"
         " {params.recipe:q} &> {log}"
 
 
@@ -324,7 +319,11 @@ rule curve:
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code(
-            "evaluation.curve", "evaluation.samplers", "evaluation.extractors", "evaluation.metrics", "gigagan.sampling"
+            "evaluation.curve",
+            "evaluation.samplers",
+            "evaluation.extractors",
+            "evaluation.metrics",
+            "gigagan.sampling",
         ),
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.curve --run $(dirname {input.weights})"
@@ -336,6 +335,7 @@ rule curve:
 rule speed:
     input:
         PLAN.small[1:],
+        PLAN.upsampler_weights,
         PLAN.of_runs("weights.safetensors"),
     output:
         f"runs/{PLAN.name}/speed.jsonl",
@@ -346,22 +346,23 @@ rule speed:
         gpu=PLAN.gpu,
     params:
         small=PLAN.small,
+        upsampler=PLAN.chained,
+        timed=PLAN.timed,
         runs=PLAN.of_runs("", seeds=PLAN.seeds[:1]),
         suite=PLAN.name,
         device=PLAN.device,
         threads=PLAN.threads,
         code=registry.code("evaluation.speed", "evaluation.samplers", "gigagan.sampling", "gigagan.networks"),
+    message:
+        "{params.timed}"
     shell:
         "python -m evaluation.speed --suite {params.suite} --device {params.device} --threads {params.threads}"
-        " --runs {params.runs} {params.small} --out {output} &> {log}"
+        " --runs {params.runs} {params.small} {params.upsampler} --out {output} &> {log}"
 
 
 rule collect:
     input:
-        rules.score_real.output,
-        rules.score_untrained.output,
-        PLAN.filtered,
-        PLAN.of_runs("metrics.jsonl"),
+        PLAN.rows,
         rules.speed.output,
     output:
         f"{RESULTS}/metrics.jsonl",
@@ -376,6 +377,7 @@ rule collect:
 
 rule tables:
     input:
+        BESIDE,
         rows=rules.collect.output,
         variants=VARIANTS,
     output:
@@ -397,9 +399,8 @@ rule tables:
 
 rule figures:
     input:
-        PLAN.of_runs("progress.jsonl"),
-        PLAN.of_runs("samples.zip"),
-        real=rules.reference.output.real,
+        PLAN.pictured,
+        BESIDE,
         rows=rules.collect.output,
         variants=VARIANTS,
     output:
@@ -407,7 +408,7 @@ rule figures:
             expand(
                 "{results}/figures/{figure}.{suffix}",
                 results=RESULTS,
-                figure=FIGURES,
+                figure=PLAN.figures,
                 suffix=["png", "svg"],
             ),
             category="Ablations",
@@ -416,6 +417,7 @@ rule figures:
         f"runs/{PLAN.name}/figures.log",
     params:
         suite=PLAN.name,
+        figures=PLAN.figures,
         code=registry.code(
             "evaluation.plots",
             "evaluation.looks",
@@ -427,12 +429,14 @@ rule figures:
         ),
     shell:
         "python -m evaluation.plots --suite {params.suite} --records {input.rows}"
-        " --runs $(dirname {input.real}) --variants {input.variants} --out $(dirname {output} | uniq) &> {log}"
+        " --runs runs/{params.suite} --variants {input.variants} --figures {params.figures} --out $(dirname {output} | uniq)"
+        " &> {log}"
 
 
 rule report:
     input:
         PLAN.gate,
+        BESIDE,
         figures=rules.figures.output,
         rows=rules.collect.output,
         variants=VARIANTS,
@@ -449,6 +453,7 @@ rule report:
         " --figures $(dirname {input.figures} | uniq) --variants {input.variants} {params.gate} --out {output} &> {log}"
 
 
+include: "rules/photographs.smk"
 include: "rules/edits.smk"
 include: "rules/full_size.smk"
 include: "rules/page.smk"

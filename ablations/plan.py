@@ -6,20 +6,31 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
+import subprocess
+import sys
 import typing
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablations.entries import Device
-from ablations.recipes import PROTOCOLS, chosen, suite, varied
+from ablations.entries import Device, Suite
+from ablations.photographs import Photographs
+from ablations.recipes import PROTOCOLS, chosen, model, on_photographs, protocols, recipe, suite
 from gigagan.config import parse_overrides, recipe_sha
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 
-SCHEMA = Path(__file__).parent.parent / "config" / "config.schema.yaml"
+ROOT = Path(__file__).parent.parent
+SCHEMA = ROOT / "config" / "config.schema.yaml"
+OURS = {"judge", "judge_crop", "pyramid", None}  # what scores without a file of others' weights
 DEVICES = typing.get_args(Device)
+FULL = "gigagan"  # the variant that others are compared with
 FILTERS = ("bicubic", "lanczos")  # the rivals of an upsampler that need no training
-INCEPTION_FILE = "inception-2015-12-05.pt"
+KEYS = ("shards", "images", "annotations", "weights")  # of the workflow's config that entries of suites.yaml may name
+PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
+ENOUGH_KIMG = 1000  # a longer run writes its log and its checkpoints by shares of its budget
 PHOTOGRAPHS = ("shards", "folder", "classes", "coco")
 
 
@@ -41,61 +52,124 @@ class Plan:
     """A suite made ready for the workflow: what each rule takes, from the user's config and the wildcards alone."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.suite = suite(str(config["suite"]))
-        self.name = self.suite.name
-        mine = chosen(self.suite, str(config.get("variants", "")), str(config.get("seeds", "")))
-        self.full = self.suite.variants[0] if self.suite.variants[0] in mine.variants else mine.variants[0]
-        place = {name: i for i, name in enumerate(self.suite.variants)}
-        self.variants = sorted(mine.variants, key=lambda name: place.get(name, len(place)))
+        whole = suite(str(config["suite"]))
+        self.name = whole.name
+        mine = chosen(whole, str(config.get("variants", "")), str(config.get("seeds", "")))
+        place = {name: i for i, name in enumerate(whole.runs)}
+        self.variants = sorted(mine.runs, key=lambda name: place.get(name, len(place)))
+        self.full = whole.variants[0] if whole.variants[0] in self.variants else mine.runs[0]
         self.seeds = list(mine.seeds)
-        folders = {key: str(config.get(key, "")) for key in ("shards", "images", "annotations", "weights")}
-        self.overrides = tuple(self._fill(o, folders) for o in self.suite.overrides)
-        self.base = parse_overrides(list(self.overrides))
-        if self.base.data.name in PHOTOGRAPHS and not Path(self.base.data.path).is_dir():
-            key = "shards" if self.base.data.name == "shards" else "images"
-            raise UserError(f"suite {self.name}: {key}={self.base.data.path}: no such folder")
+        self.photographs = on_photographs(whole)
+        self.given = {key: str(config.get(key, "")) for key in KEYS}
+        self.files = self._weights(whole)
+        self.suite = replace(
+            whole,
+            judge=self._fill(whole.judge),
+            overrides=tuple(map(self._fill, whole.overrides)),
+            own={run: tuple(map(self._fill, strings)) for run, strings in whole.own.items()},
+        )
+        of_model = model(whole.model) if whole.model else []
+        self.base = parse_overrides([*of_model, *self.suite.overrides])
+        if self.base.data.name in PHOTOGRAPHS:
+            self._there("shards" if self.base.data.name == "shards" else "images", self.base.data.path, Path.is_dir)
         self.device = str(config.get("device", "")) or self.suite.device
         if self.device not in DEVICES:
             raise UserError(f"device={self.device}: no such device{nearest(self.device, DEVICES)}")
         if self.device == "auto":
             self.device = _device()
         self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
-        self.inception = self._inception(folders["weights"])
+        self.gpus = self.gpu and self._gpus(str(config.get("gpus", "")))
+        self.images = self._place("images", Path.is_dir) if self.photographs else ""
+        self.annotations = [self._place("annotations", Path.is_file)] if self.photographs else []
+        weights = self._folder("weights") if self.given["weights"] else ""
+        self.photos = Photographs(self.suite, self.base.data.resolution, self.first, self.seeds, self.images, weights)
+        self.inception = [self.files["inception"]] if "inception" in self.files else []
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
         self.verdict = [f"results/{self.name}/verdict.txt"] if self.suite.gate else []
 
-    def _inception(self, folder: str) -> list[str]:
-        """clean-fid's Inception, if a protocol wants it. Raises UserError where it is not there."""
-        known = read_yaml(PROTOCOLS)["images"]
-        wanting = [name for name in self.suite.protocols if known[name]["extractor"] == "inception"]
-        if not wanting:
-            return []
-        file = Path(folder, INCEPTION_FILE).expanduser()
-        if not folder or not file.is_file():
+    # ------------------------------------------------------------------------------------------- what the user brings
+
+    def _fill(self, text: str) -> str:
+        """A text of suites.yaml with the user's folders, and files of weights by their names, put in."""
+        return PLACEHOLDER.sub(lambda found: self.files.get(found[1]) or self._folder(found[1]), text)
+
+    def _folder(self, key: str) -> str:
+        """A folder, or a file, of the user's. Raises UserError where it is not said which."""
+        if key not in self.given:
+            raise UserError(f"suites.yaml: {self.name}: {{{key}}}: nothing is called so{nearest(key, self.given)}")
+        if not self.given[key]:
+            what = "FILE" if key == "annotations" else "FOLDER"
             raise UserError(
-                f"suite {self.name}: {wanting[0]} needs clean-fid's {INCEPTION_FILE}: put it into a folder and say "
-                f"which, with --config suite={self.name} weights=FOLDER"
+                f"suite {self.name} needs {key}: say where it is with --config suite={self.name} {key}={what}"
             )
-        return [str(file)]
+        return str(Path(self.given[key]).expanduser())
+
+    def _place(self, key: str, is_there: Callable[[Path], bool]) -> str:
+        """The same, which must exist."""
+        return self._there(key, self._folder(key), is_there)
+
+    def _there(self, key: str, path: str, is_there: Callable[[Path], bool]) -> str:
+        if not is_there(Path(path)):
+            what = "file" if key == "annotations" else "folder"
+            raise UserError(f"suite {self.name}: {key}={path}: no such {what}")
+        return path
+
+    def _weights(self, of: Suite) -> dict[str, str]:
+        """The files of pretrained weights that train or score a suite, by their names; found before any work starts.
+
+        Which files there are, and where libraries keep them, evaluation.weights alone knows. As nothing here may import
+        it, it is asked as a user would ask it; by size, as reading gigabytes at every start would take minutes: whoever
+        loads a file compares its checksum. Raises UserError for what is not there.
+        """
+        strings = [*of.overrides, *(o for own in of.own.values() for o in own)]
+        names = {found for string in strings for found in PLACEHOLDER.findall(string)} - {*KEYS}
+        heavy = [name for name in of.protocols if not {protocols()[name][key] for key in ("extractor", "clip")} <= OURS]
+        if not names and not heavy:
+            return {}
+        words = [*sorted(names), "--quick", "--protocols", ",".join(heavy)]
+        if self.given["weights"]:
+            words += ["--weights", self._place("weights", Path.is_dir)]
+        command = [sys.executable, "-m", "evaluation.weights", *words]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()[-1:] or [f"{' '.join(command)} failed"]
+            raise UserError(f"suite {self.name}: {said[0].removeprefix('error: ')}")
+        return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+    def _gpus(self, text: str) -> int:
+        """How many GPUs train a run. Raises UserError for no number, or one that does not divide the batches."""
+        if text and (not text.isdecimal() or not int(text)):
+            raise UserError(f"gpus={text}: write how many GPUs of one machine train a run, as 8")
+        n = int(text or 1)
+        for run in self.variants:
+            batch = parse_overrides(recipe(self.suite, run)).train.batch
+            if batch % n:
+                raise UserError(f"gpus={n}: {run} trains batches of {batch}: take a number that divides them")
+        return n
 
     @property
     def inception_option(self) -> list[str]:
-        """The same as words for evaluation.features."""
+        """Inception as words for evaluation.features."""
         return [word for file in self.inception for word in ("--inception", file)]
 
-    def _fill(self, override: str, folders: dict[str, str]) -> str:
-        for key, folder in folders.items():
-            if f"{{{key}}}" in override:
-                if not folder:
-                    raise UserError(
-                        f"suite {self.name} needs {key}: say where it is with --config suite={self.name} {key}=FOLDER"
-                    )
-                override = override.replace(f"{{{key}}}", str(Path(folder).expanduser()))
-        return override
+    # -------------------------------------------------------------------------------------------------------- training
 
     def recipe(self, wildcards: Any) -> list[str]:
         """Rule train's overrides."""
-        return varied(self.overrides, wildcards.variant)
+        return recipe(self.suite, wildcards.variant)
+
+    @property
+    def launch(self) -> str:
+        """What starts training: python, or one process a GPU."""
+        return f"torchrun --standalone --nproc-per-node {self.gpus} -m" if self.gpus > 1 else "python -m"
+
+    def rhythm(self, wildcards: Any) -> list[str]:
+        """How often a long run writes its log, its checkpoints and its grid: gigagan.train's own rhythm is made for
+        runs of minutes."""
+        kimg = parse_overrides(self.recipe(wildcards)).train.kimg
+        every = ("--tick", "--checkpoint", "--picture")
+        return [word for o in every for word in (o, f"{kimg / ENOUGH_KIMG:g}")] if kimg > ENOUGH_KIMG else []
 
     def identity(self, wildcards: Any) -> str:
         """What else rule train reruns for: a default or a version of the code that changes what its overrides train."""
@@ -107,6 +181,8 @@ class Plan:
         folder = Path(self.base.data.path)
         if self.base.data.name not in PHOTOGRAPHS:
             return ""
+        if self.base.data.name == "coco" and not (folder / "annotations").is_dir():
+            folder = folder.parent  # the data set finds its split's images and annotations from there
         digest = hashlib.sha256()
         for above, folders, names in os.walk(folder, followlinks=True):
             folders.sort()
@@ -118,7 +194,7 @@ class Plan:
     @property
     def data(self) -> list[str]:
         """The overrides that say what the data are."""
-        return [o for o in self.overrides if o.startswith("data.")]
+        return [o for o in self.suite.overrides if o.startswith("data.")]
 
     @property
     def pretrain_data(self) -> list[str]:
@@ -138,6 +214,8 @@ class Plan:
     def clips(self, arch: str) -> list[str]:
         """The file of a CLIP: one that the suite trains for itself, or a shipped one; none where it is only named."""
         name = {"conditioner": self.base.text.clip, "judge": self.suite.judge}[arch]
+        if not name:
+            return []
         file = Path(name.removeprefix("local-dir:")) / "open_clip_model.safetensors"
         return [str(file)] if arch in self.suite.pretrain or file.is_file() else []
 
@@ -162,7 +240,12 @@ class Plan:
         return self.name if own else self.first.removeprefix("runs/")
 
     def edited_weights(self, wildcards: Any) -> str:
-        """The weights that are edited. Raises UserError for an upsampler's; called only where edits are asked for."""
+        """The weights that are edited. Raises UserError where there are none; called only where edits are asked for."""
+        if self.photographs:
+            raise UserError(
+                f"suite {self.name}: its prompts lie with its protocols: draw edits with python -m gigagan.edit --run "
+                f"{self.first}, or name another suite"
+            )
         if self.enlarges:
             raise UserError(
                 f"suite {self.name}: edits are of generators, and its models are upsamplers: name another suite"
@@ -206,6 +289,53 @@ class Plan:
     def filtered(self) -> list[str]:
         """The rows of what plain filters make of the small pictures."""
         return [f"runs/{self.name}/{name}/metrics.jsonl" for name in FILTERS] if self.enlarges else []
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows of all scores."""
+        if self.photographs:
+            return self.photos.rows([f"{run}/seed{seed}" for run in self.variants for seed in self.seeds])
+        own = [f"runs/{self.name}/real.jsonl", f"runs/{self.name}/untrained/metrics.jsonl"]
+        return [*own, *self.filtered, *self.of_runs("metrics.jsonl")]
+
+    @property
+    def figures(self) -> list[str]:
+        """The figures that there is something to draw from; those that compare runs want two of them."""
+        own = [] if self.photographs else ["grid", "training_curves", "fd_vs_clip"]
+        several = ["quality_vs_latency"] if len(self.variants) > 1 else []
+        return ["bars", *own, *several, *(["leave_one_out"] if several and FULL in self.variants else [])]
+
+    @property
+    def pictured(self) -> list[str]:
+        """What figures are drawn from besides rows."""
+        if self.photographs:
+            return []
+        return [f"runs/{self.name}/real.zip", *self.of_runs("progress.jsonl"), *self.of_runs("samples.zip")]
+
+    @property
+    def upsampler(self) -> list[str]:
+        """The run that enlarges every other's samples, where there is one."""
+        return [f"runs/{self.name}/{self.suite.upsampler}/seed0"] if self.suite.upsampler else []
+
+    @property
+    def upsampler_weights(self) -> list[str]:
+        return [f"{run}/weights.safetensors" for run in self.upsampler]
+
+    @property
+    def chained(self) -> list[str]:
+        """The same as words for evaluation.speed."""
+        return [word for run in self.upsampler for word in ("--upsampler", run)]
+
+    @property
+    def timed(self) -> str:
+        """For whoever reads a dry run: whose speed is measured."""
+        behind = f", alone and with {self.suite.upsampler} behind" if self.upsampler else ""
+        return f"latency and throughput of {', '.join(self.variants)}{behind}"
+
+    @property
+    def scoring_weights(self) -> list[str]:
+        """The files of weights that score, as far as the workflow knows them."""
+        return [*self.files.values(), *self.clips("judge")]
 
     @property
     def scoring(self) -> str:

@@ -116,9 +116,9 @@ def _check_names(of: Suite) -> None:
 def _check_protocols(of: Suite) -> None:
     """Raises UserError where a protocol is unknown, or does not go with the suite's other fields."""
     known = protocols()
+    if unknown := [name for name in of.protocols if name not in known]:
+        raise UserError(f"unknown protocol {unknown[0]!r}{nearest(unknown[0], known)}")
     for name in of.protocols:
-        if name not in known:
-            raise UserError(f"unknown protocol {name!r}{nearest(name, known)}")
         wanted = known[name]["images"], known[name]["reference"]
         if bool(known[name].get("dataset")) != on_photographs(of):
             raise UserError(f"{name}: a suite is scored on its own data or on photographs, not on both")
@@ -162,9 +162,10 @@ def _check_upsampler(of: Suite) -> None:
 def _check(of: Suite, names: Iterable[str]) -> None:
     """Raises UserError where a run is unknown or has overrides that the configuration refuses."""
     for name in names:
-        strings = recipe(of, name)
+        if not _as_it_is(of, name):
+            ancestry(name)
         try:
-            parse_overrides(strings)
+            parse_overrides(recipe(of, name))
         except UserError as e:
             raise UserError(f"suite {of.name}: {name}: {e.message}") from None
 
@@ -186,7 +187,7 @@ def recipe(of: Suite, run: str) -> list[str]:
 
     Raises UserError for an unknown name, and for a budget that is stated twice.
     """
-    as_it_is = run in of.models or run == of.upsampler
+    as_it_is = _as_it_is(of, run)
     base = model(run) if as_it_is else model(of.model) if of.model else []
     own = [*of.overrides, *of.own.get(run, ())]
     strings = [*base, *own] if as_it_is else varied([*base, *own], run)
@@ -194,12 +195,13 @@ def recipe(of: Suite, run: str) -> list[str]:
     if steps is None:
         return strings
     if twice := [o for o in own if o.startswith("train.kimg=")]:
-        raise UserError(f"suite {of.name}: {run}: two budgets, {steps} steps and {twice[0]}: leave one of them out")
-    try:
-        batch = parse_overrides(strings).train.batch
-    except UserError as e:
-        raise UserError(f"suite {of.name}: {run}: {e.message}") from None
-    return [*strings, f"train.kimg={steps * batch / 1000:.12g}"]
+        raise UserError(f"two budgets, {steps} steps and {twice[0]}: leave one of them out")
+    return [*strings, f"train.kimg={steps * parse_overrides(strings).train.batch / 1000:.12g}"]
+
+
+def _as_it_is(of: Suite, run: str) -> bool:
+    """Whether a run is one of the paper's models rather than a variant of one."""
+    return run in of.models or run == of.upsampler
 
 
 def varied(base: Iterable[str], name: str) -> list[str]:

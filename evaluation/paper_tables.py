@@ -13,7 +13,7 @@ import argparse
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from evaluation import published, records, stats
 from evaluation.markup import TEX_FIT, md, md_row, tex, tex_row
 from evaluation.published import DASH, METRICS, SUFFIXES, SURE, Entry, Number, Table
 from evaluation.records import Row
-from evaluation.summary import Cell, Column, Line, Summary, summarise
+from evaluation.summary import Cell, Column, Line, Summary, read_notes, summarise
 from evaluation.tables import caption, heading, value_text
 from gigagan import files
 from gigagan.errors import UserError, command, nearest
@@ -54,14 +54,14 @@ class Block:
 
     def line(self, entry: Entry) -> Line | None:
         lines = self.summary.lines if self.summary else []
-        return next((line for line in lines if line.variant.name == entry.ours), None)
+        return next((line for line in lines if entry.ours in names(self.summary.suite, line.variant.name)), None)
 
 
 class Sheet:
     """A paper's table with what of our records may stand beside it."""
 
-    def __init__(self, table: Table, rows: list[Row]) -> None:
-        """``rows``: of any suites and protocols.
+    def __init__(self, table: Table, rows: list[Row], notes: Mapping[str, str] | None = None) -> None:
+        """``rows``: of any suites and protocols. ``notes``: what suites say of their data.
 
         Raises:
             UserError: a table without a layout of columns, or two rows of one seed and column.
@@ -77,11 +77,12 @@ class Sheet:
         wanted = {_ours(metric) for metric in metrics if metric not in SUFFIXES}
         fitting = [row for row in rows if row["protocol"] in table.ours and row["metric"] in wanted]
         scored = {_run(row) for row in fitting if records.METRICS[row["metric"]].kind == "quality"}
-        names = {entry.ours for entry in table.rows if entry.ours}
-        beside = [row for row in fitting if _run(row) in scored and row["variant"] in names]
-        self.others = sorted({v for _, v in scored} - names - {*records.REFERENCES})
+        ours = {entry.ours for entry in table.rows if entry.ours}
+        beside = [row for row in fitting if _run(row) in scored and names(*_run(row)) & ours]
+        self.others = sorted({v for s, v in scored if not names(s, v) & ours} - {*records.REFERENCES})
         self.metrics = metrics
-        self.summaries = [summarise(beside, suite) for suite in sorted({row["suite"] for row in beside})]
+        suites, told = sorted({row["suite"] for row in beside}), notes or {}
+        self.summaries = [summarise(beside, suite, note=told.get(suite, "")) for suite in suites]
         self.blocks = [Block(summary, tuple(self._places(summary))) for summary in self.summaries or [None]]
 
     def _places(self, summary: Summary | None) -> Iterator[Place]:
@@ -124,7 +125,7 @@ class Sheet:
         if line is None or block.summary is None:
             return None
         if place.metric in SUFFIXES:  # a fact of the runs, which each of their rows states
-            found = {row[place.metric] for row in block.summary.rows if row["variant"] == entry.ours}
+            found = {row[place.metric] for row in block.summary.rows if entry.ours in names(*_run(row))}
             value = found.pop() if len(found) == 1 else None
             return None if value is None else Cell(stats.Mean(value, None, None, line.n), "", {})
         cell = line.cells.get(place.column) if place.column else None
@@ -186,6 +187,11 @@ class Sheet:
 
 def _run(row: Row) -> tuple[str, str]:
     return row["suite"], row["variant"]
+
+
+def names(suite: str, variant: str) -> set[str]:
+    """What published.yaml may call our variant that is the same thing as a row of its own."""
+    return {variant, f"{suite}/{variant}"}
 
 
 def _listed(words: list[str]) -> str:
@@ -355,11 +361,12 @@ def main() -> None:
     )
     parser.add_argument("table", help=", ".join(published.printable()))
     parser.add_argument("--records", nargs="*", default=[], metavar="FILE", help="rows of ours, of any suites")
+    parser.add_argument("--variants", default="", metavar="FILE", help="ablations/variants.yaml, with suites beside it")
     for suffix in ("md", "csv", "tex"):
         parser.add_argument(f"--out-{suffix}", default="", metavar="FILE")
     args = parser.parse_args()
 
-    sheet = Sheet(published.table(args.table), records.read(args.records))
+    sheet = Sheet(published.table(args.table), records.read(args.records), read_notes(args.variants))
     outs = ((args.out_md, markdown), (args.out_csv, csv_text), (args.out_tex, latex))
     for path, write in outs:
         if path:

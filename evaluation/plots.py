@@ -315,14 +315,18 @@ def main() -> None:
     parser.add_argument(
         "--prompts", type=positive, default=CAPTIONS, help="rows of the picture grid: first held-out captions"
     )
+    parser.add_argument("--figures", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help="only these")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     args = parser.parse_args()
 
     known, runs, out = read_variants(args.variants), Path(args.runs), Path(args.out)
     rows = of_suite(records.read(args.records), args.suite)
     summary = summarise(rows, args.suite, known)
-    pictures = read_grid(runs, rows, args.prompts)
-    for name, figure in draw(summary, known, read_progress(runs, rows), pictures).items():
+    pictures = read_grid(runs, rows, args.prompts) if "grid" in args.figures else None
+    progress = read_progress(runs, rows) if "training_curves" in args.figures else None
+    for name, figure in draw(summary, known, progress, pictures).items():
+        if name not in args.figures:
+            continue
         if figure is None:
             print(f"{name}: the rows lack what it shows")
         else:

@@ -48,13 +48,14 @@ class Protocol:
     list: str = ""
     clip_resize: str = ""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    disjoint: bool = False
     # No part of the hash: they change no number, only who may have one and what is said of it.
     marks: bool = False
     gates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 UNHASHED = ("title", "marks", "gates")
-YOUNGER = ("side", "dataset", "reference_pin", "list", "clip_resize", "settings")
+YOUNGER = ("side", "dataset", "reference_pin", "list", "clip_resize", "settings", "disjoint")
 """Fields of a protocol that have a say in its hash only where they say anything."""
 
 

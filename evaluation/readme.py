@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from evaluation import paper_figures, paper_tables, plots, plotted, published, records
 from evaluation.looks import save
 from evaluation.records import Row
-from evaluation.summary import Variant, brief, read_variants, summarise
+from evaluation.summary import Variant, brief, read_notes, read_variants, summarise
 from evaluation.tables import markdown
 from evaluation.tradeoffs import truncation_curve
 from gigagan import files
@@ -45,7 +45,8 @@ EDITS = (
 
 def table(folder: Path, suite: str, variants: str, short: bool = False) -> str:
     """The ablation table of a suite's committed rows, as Markdown; ``short`` is for the front page."""
-    summary = summarise(records.read([folder / f"{suite}.jsonl"]), suite, read_variants(variants))
+    rows, note = records.read([folder / f"{suite}.jsonl"]), read_notes(variants).get(suite, "")
+    summary = summarise(rows, suite, read_variants(variants), note)
     return markdown(brief(summary) if short else summary)
 
 
@@ -91,14 +92,14 @@ def section(folder: Path, gallery: Path, suite: str, variants: str) -> str:
 
 def paper(rows: list[Row], gallery: Path, variants: str) -> str:
     """The part of the page that shows what the paper prints, with the rows of ours that may stand beside it."""
-    known = read_variants(variants)
+    known, notes = read_variants(variants), read_notes(variants)
     drawn = {"ladder": paper_figures.ladder(rows, known), "quality_vs_latency": paper_figures.quality_vs_latency(known)}
     for name, figure in drawn.items():
         save(figure, gallery, f"paper_{name}", ("png",))
     parts = ["## What the paper prints\n", pictures("paper", "gallery", [*drawn])]
     for name in published.printable():
         of = published.table(name)
-        parts.append(f"### {of.table}: {of.title}\n\n{paper_tables.markdown(paper_tables.Sheet(of, rows))}")
+        parts.append(f"### {of.table}: {of.title}\n\n{paper_tables.markdown(paper_tables.Sheet(of, rows, notes))}")
     return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from evaluation import records, regression
 from evaluation.records import Row
-from evaluation.summary import COST_HEADS, Line, Summary, read_variants, summarise
+from evaluation.summary import COST_HEADS, Line, Summary, read_notes, read_variants, summarise
 from evaluation.tables import caption, cell_text, csv_text, finding, heading
 from gigagan import files
 from gigagan.errors import UserError, command
@@ -220,7 +220,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, metavar="FILE")
     args = parser.parse_args()
 
-    summary = summarise(records.read(args.records), args.suite, read_variants(args.variants))
+    note = read_notes(args.variants).get(args.suite, "")
+    summary = summarise(records.read(args.records), args.suite, read_variants(args.variants), note)
     protocols = read_protocols(Path(args.protocols), (row["protocol"] for row in summary.rows))
     gate = read_gate(Path(args.gate)) if args.gate else ""
     files.write_text(args.out, page(summary, read_figures(Path(args.figures)), gate, protocols))

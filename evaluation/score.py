@@ -2,6 +2,7 @@
 
     python -m evaluation.score --protocol gigagan-coco30k@1 --images fake_images --reference val2014 --weights weights
     python -m evaluation.score --protocol clean-fid@1 --images samples.zip --reference reference.npz --json scores.json
+    python -m evaluation.score --protocol gigagan-64@1 --reference reference.zip --save-reference reference.npz
 
 Images are a folder, a zip or a tar; captions stand beside them (captions.txt with a line each in the natural order of
 the names, a .txt of the same name, JSON lines) or in a file of their own (the same, a table, COCO's json). A reference
@@ -23,7 +24,7 @@ from evaluation.image_sets import ImageSet
 from gigagan import provenance
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable, write_json
-from gigagan.options import DEVICE_HELP, device, natural, positive, threads
+from gigagan.options import DEVICE_HELP, device, from_0, natural, positive, threads
 
 DIRECTIONS = {True: "higher", False: "lower", None: ""}
 
@@ -128,6 +129,8 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
         "protocol_sha": result.sha,
         **mark(result.protocol, args.run, result.weights),
     }
+    if args.kimg is not None:
+        columns |= {"kimg": args.kimg, "seconds": None}
     return [runs.row(columns, metric, score, **more) for metric, score in result.scores.items()]
 
 
@@ -146,7 +149,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--weights", default=None, metavar="FOLDER", help="of pretrained weights; else config.yaml's")
     parser.add_argument("--judge", default="", help="CLIP that judges, for the suites' own protocols")
     parser.add_argument("--json", metavar="FILE", help="write the scores there, unrounded; - for standard output")
-    parser.add_argument("--save-reference", type=Path, metavar="FILE", help="write the reference's statistics (.npz)")
+    parser.add_argument(
+        "--save-reference", type=Path, metavar="FILE", help="the reference's statistics (.npz), to write"
+    )
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep features there for the next time")
     parser.add_argument("--photographs", action="store_true", help="images may be of several sizes")
     parser.add_argument("--batch", type=positive, default=32, help="images at a time")
@@ -159,10 +164,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--variant", default="")
     parser.add_argument("--seed", type=natural, help="training seed")
     parser.add_argument("--run", type=Path, help="folder of the run that made the images; none for real ones")
+    parser.add_argument("--kimg", type=from_0, help="thousands of images trained, where a snapshot made the images")
     args = parser.parse_args()
     if args.protocol == "list":
         return args
-    for name in ("images", "reference"):
+    statistics_alone = args.save_reference and not (args.images or args.record or args.json)
+    for name in ("reference",) if statistics_alone else ("images", "reference"):
         if getattr(args, name) is None:
             raise UserError(f"--{name} is missing: a folder, a zip or a tar")
     if args.record:
@@ -185,7 +192,7 @@ def main() -> None:
         _list()
         return
     protocol = protocols.load(args.protocol)
-    images = ImageSet(args.images, args.captions)
+    images = ImageSet(args.images, args.captions) if args.images else None
     reference = args.reference if args.reference.suffix == ".npz" else ImageSet(args.reference)
     truth = ImageSet(args.truth) if args.truth else None
     import torch
@@ -197,6 +204,11 @@ def main() -> None:
         protocol, args.weights, args.judge, device(args.device), args.batch, args.threads or 0, args.cache,
         photographs=args.photographs,
     )  # fmt: skip
+    if images is None:
+        if not isinstance(reference, ImageSet):
+            raise UserError("--save-reference: the reference is a file of statistics already")
+        print(f"{args.save_reference}: {scorer.keep(reference, args.save_reference):,} images")
+        return
     result = scorer(images, reference, truth, args.save_reference)
     for line in result.warnings:
         print(f"warning: {line}", file=sys.stderr)

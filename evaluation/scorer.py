@@ -213,6 +213,21 @@ class Scorer:
         sha = protocols.sha(self.protocol, data, own)
         return Result(self.protocol, sha, side, ours, about, captions, own, scores, list(dict.fromkeys(lines)))
 
+    def keep(self, reference: ImageSet, path: Path) -> int:
+        """Write a reference's statistics without scoring anything, for all that will be; how many pictures it has.
+
+        Raises UserError for another number of pictures than the protocol's, broken ones, or a protocol that wants more
+        of its reference.
+        """
+        self._check_kept()
+        self._check_reference(reference)
+        network = [e for e in self.networks if {*e.gives} & {*self.of_reference}]
+        with Store(self.cache) as store:
+            how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
+            read = Reader(*how, one_size=False)(reference, network, None, sums=True)
+            self._save(path, read.features, {"n": len(reference), "sha": read.sha})
+        return len(reference)
+
     # --------------------------------------------------------------------------------------------------------- checks
 
     def _check(
@@ -227,11 +242,7 @@ class Scorer:
                     "bring more, or take a protocol without it"
                 )
         if isinstance(reference, ImageSet):
-            if protocol.reference_pin:
-                raise UserError(
-                    f"{protocol.name} is against {protocol.dataset} and nothing else: give that file as --reference"
-                )
-            self._number(reference, protocol.reference, "is against", f"images ({protocol.dataset})")
+            self._check_reference(reference)
         elif not self.by_statistics:
             wanting = next(name for name in protocol.metrics if _declared(name).reference and name not in FRECHET)
             raise UserError(
@@ -242,10 +253,8 @@ class Scorer:
             raise UserError(f"{reference}: {protocol.name} wants several features of the reference: give its images")
         elif save_reference:
             raise UserError("--save-reference: the reference is a file of statistics already")
-        if save_reference and (not self.by_statistics or len(set(self.of_reference)) > 1):
-            raise UserError(
-                f"--save-reference: {protocol.name} wants more of its reference than one mean and covariance"
-            )
+        if save_reference:
+            self._check_kept()
         if self.wants_captions:
             if images.captions is None:
                 raise UserError(
@@ -266,6 +275,20 @@ class Scorer:
             raise UserError(f"--truth: {protocol.name} compares no image with its ground truth")
         if truth is not None and len(truth) != len(images):
             raise UserError(f"--truth {truth.path}: {len(truth):,} images for the {len(images):,} of {images.path}")
+
+    def _check_reference(self, reference: ImageSet) -> None:
+        protocol = self.protocol
+        if protocol.reference_pin:
+            raise UserError(
+                f"{protocol.name} is against {protocol.dataset} and nothing else: give that file as --reference"
+            )
+        self._number(reference, protocol.reference, "is against", f"images ({protocol.dataset})")
+
+    def _check_kept(self) -> None:
+        if not self.by_statistics or len(set(self.of_reference)) > 1:
+            raise UserError(
+                f"--save-reference: {self.protocol.name} wants more of its reference than one mean and covariance"
+            )
 
     def _number(self, images: ImageSet, wanted: int | str, does: str, what: str) -> None:
         if wanted == ANY:

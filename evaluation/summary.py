@@ -107,6 +107,7 @@ class Summary:
     rows: list[Row]
     columns: list[Column]
     lines: list[Line]
+    note: str = ""  # what a reader must know of the suite's data
 
     @property
     def full(self) -> Line | None:
@@ -120,8 +121,13 @@ class Summary:
         return [column for column in self.columns if column.metric == metric]
 
 
+MODELS, SUITES = "models.yaml", "suites.yaml"
+"""Beside variants.yaml: the paper's models, which may be runs of their own names, and the suites."""
+
+
 def read_variants(path: str) -> dict[str, Variant]:
-    """Labels and expectations of all variants, in the file's order; an empty path knows none.
+    """Labels and expectations of all variants, in the file's order, then of the models that stand beside them; an empty
+    path knows none.
 
     Raises:
         UserError: the file is missing or is not a mapping of variants.
@@ -130,13 +136,28 @@ def read_variants(path: str) -> dict[str, Variant]:
         return {}
     if not Path(path).is_file():
         raise UserError(f"no such file: {path}")
-    entries = files.read_yaml(path)
-    if not isinstance(entries, dict):
+    beside = Path(path).with_name(MODELS)
+    entries = [files.read_yaml(file) for file in (path, beside) if Path(file).is_file()]
+    if not all(isinstance(found, dict) for found in entries):
         raise UserError(f"{path} must map each variant's name to its parent, overrides, label and expect")
     return {
         name: Variant(name, (fields or {}).get("label") or _label(name), (fields or {}).get("expect") or "")
-        for name, fields in entries.items()
+        for found in entries
+        for name, fields in found.items()
     }
+
+
+def read_notes(path: str) -> dict[str, str]:
+    """What suites say of their data to readers, by name, from the file of suites beside that of variants; without one,
+    nothing. Raises UserError where that is no mapping of suites."""
+    beside = Path(path).with_name(SUITES) if path else None
+    if beside is None or not beside.is_file():
+        return {}
+    entries = files.read_yaml(beside)
+    if not isinstance(entries, dict):
+        raise UserError(f"{beside} must map each suite's name to its fields")
+    given = {name: fields.get("data") for name, fields in entries.items() if isinstance(fields, dict)}
+    return {name: " ".join(str(text).split()) for name, text in given.items() if text}
 
 
 def _label(name: str) -> str:
@@ -160,7 +181,7 @@ def of_suite(rows: list[Row], suite: str) -> list[Row]:
     return ours
 
 
-def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None = None) -> Summary:
+def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None = None, note: str = "") -> Summary:
     """Means over seeds, differences to the full model and their corrected p-values.
 
     Holm's correction runs over the variants of one column. Reference rows are not compared.
@@ -192,7 +213,7 @@ def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None =
         )
         for variant in in_order(by_variant, known or {})
     ]
-    return Summary(suite, rows, columns, lines)
+    return Summary(suite, rows, columns, lines, note)
 
 
 def brief(summary: Summary) -> Summary:

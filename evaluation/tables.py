@@ -18,7 +18,19 @@ from pathlib import Path
 from evaluation import records, stats
 from evaluation.markup import TEX_FIT, md, md_row, tex, tex_row
 from evaluation.records import Row
-from evaluation.summary import COST_HEADS, COSTS, FULL, Cell, Column, Line, Summary, read_variants, setting, summarise
+from evaluation.summary import (
+    COST_HEADS,
+    COSTS,
+    FULL,
+    Cell,
+    Column,
+    Line,
+    Summary,
+    read_notes,
+    read_variants,
+    setting,
+    summarise,
+)
 from gigagan import files
 from gigagan.errors import command
 
@@ -107,7 +119,8 @@ def caption(summary: Summary, compared: bool = True) -> list[str]:
     images = _distinct(row["n_images"] for row in quality)[-1:]  # an attribute's rows count the captions that state it
     lines = [
         f"Suite {summary.suite} on {_words(row['dataset'] for row in rows)}"
-        f"{''.join(f', {n:,} images per run' for n in images)}. Training seeds: {_range(seeds)}."
+        f"{''.join(f', {n:,} images per run' for n in images)}. Training seeds: {_range(seeds)}.",
+        summary.note,
     ]
     protocols = {(row["protocol"], row["protocol_sha"]) for row in rows}
     lines.append("Protocols: " + ", ".join(f"{name} ({sha})" for name, sha in sorted(protocols)) + ".")
@@ -310,7 +323,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER")
     args = parser.parse_args()
 
-    summary = summarise(records.read(args.records), args.suite, read_variants(args.variants))
+    note = read_notes(args.variants).get(args.suite, "")
+    summary = summarise(records.read(args.records), args.suite, read_variants(args.variants), note)
     for suffix, text in (("md", markdown(summary)), ("csv", csv_text(summary)), ("tex", latex(summary))):
         path = Path(args.out) / f"ablation.{suffix}"
         files.write_text(path, text)

@@ -1,8 +1,10 @@
 # The paper's own tables, with ours beside what it prints; from the committed rows alone, and not among what `all` makes.
 rule paper_table:
     input:
+        BESIDE,
         rows=sorted(Path("results/records").glob("*.jsonl")),
         published="evaluation/published.yaml",
+        variants=VARIANTS,
     output:
         md="results/paper/{table}.md",
         csv="results/paper/{table}.csv",
@@ -22,7 +24,7 @@ rule paper_table:
             "evaluation.records",
         ),
     shell:
-        "python -m evaluation.paper_tables {wildcards.table} --records {input.rows}"
+        "python -m evaluation.paper_tables {wildcards.table} --records {input.rows} --variants {input.variants}"
         " --out-md {output.md} --out-csv {output.csv} --out-tex {output.tex} &> {log}"
 
 

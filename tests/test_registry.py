@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ablations import plan as planning
 from ablations import recipes, registry
 from ablations.plan import Plan
 from ablations.recipes import ancestry, suite, varied
@@ -27,7 +27,11 @@ CPU = torch.device("cpu")
 def yaml_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Other variants.yaml and suites.yaml, for as long as a test takes."""
 
+    committed = recipes.HERE
+
     def write(**files: str) -> None:
+        for name in ("variants", "models", "suites"):
+            shutil.copy(committed / f"{name}.yaml", tmp_path)
         for name, text in files.items():
             (tmp_path / f"{name}.yaml").write_text(text)
         monkeypatch.setattr(recipes, "HERE", tmp_path)
@@ -118,6 +122,19 @@ SUITE = {
         ("pretrain", "{judge: many}", "pretrain: must be a map from conditioner or judge to whole numbers"),
         ("pretrain", "{jugde: 5}", "pretrain: must be a map from conditioner or judge to whole numbers"),
         ("pretrain", "{judge: 0}", "pretrain: must be at least 1"),
+        ("model", "laion_46", r"model: unknown model 'laion_46' \(did you mean 'laion_64'"),
+        ("models", "[stylegan]", r"models: unknown model 'stylegan' \(did you mean 'stylegan2'"),
+        ("models", "[stylegan2, stylegan2]", "stylegan2 is a run twice"),
+        ("upsampler", "bicubic", "upsampler: unknown model 'bicubic'"),
+        ("upsampler", "laion_64_512", "upsampler: enlarges for protocols on photographs alone"),
+        ("steps", "100", "steps: must be a map from texts to whole numbers, not 100"),
+        ("steps", "{each: 0}", "steps: must be at least 1"),
+        ("steps", "{gigagann: 5}", r"steps: 'gigagann' is no run of this suite \(did you mean 'gigagan'"),
+        ("own", "{gigagan: train.batch=8}", "own: must be a map from texts to lists of texts"),
+        ("own", "{stylegan2: [train.batch=8]}", "own: 'stylegan2' is no run of this suite"),
+        ("protocols", "[scenes@2, gigagan-64@1]", "scenes@2: a suite is scored on its own data or on"),
+        ("protocols", "[gigagan-64@1]", "samples and reference are for the suite's own data"),
+        ("protocols", "[clean-fid@1]", "clean-fid@1 does not say how many images it scores"),
     ],
 )
 def test_a_suite_s_wrong_field_is_one_clear_line_before_any_work(yaml_files, field, value, words):
@@ -126,6 +143,65 @@ def test_a_suite_s_wrong_field_is_one_clear_line_before_any_work(yaml_files, fie
     with pytest.raises(UserError, match=f"suites.yaml: mine: {words}") as error:
         recipes.suite("mine")
     assert "\n" not in error.value.message
+
+
+ON_PHOTOGRAPHS = {k: v for k, v in SUITE.items() if k not in ("samples", "reference")}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"protocols": "[gigagan-coco30k@1]"}, "gigagan-coco30k@1 scores pictures of 256 px, and the runs draw 64 px"),
+        (
+            {"protocols": "[gigagan-coco30k@1]", "upsampler": "photos_128_1024"},
+            "upsampler photos_128_1024 takes pictures of 128 px, and gigagan draws 64 px",
+        ),
+        ({"protocols": "[gigagan-coco30k@1]", "upsampler": "laion_64"}, "takes pictures of 0 px"),
+        ({"protocols": "[fixture-random-weights@1]", "judge": '""'}, "judge: is empty"),
+        (
+            {"protocols": "[gigagan-64@1]", "steps": "{each: 5}", "overrides": "[train.kimg=3]"},
+            "gigagan: two budgets, 5 steps and train.kimg=3",
+        ),
+        (
+            {"protocols": "[gigagan-64@1]", "own": "{gigagan: [train.bach=3]}"},
+            r"gigagan: .*did you mean 'train\.batch'",
+        ),
+    ],
+)
+def test_what_does_not_go_together_on_photographs_is_one_clear_line(yaml_files, fields, words):
+    text = ", ".join(f"{name}: {of}" for name, of in {**ON_PHOTOGRAPHS, **fields}.items())
+    yaml_files(suites=f"mine: {{{text}}}\n")
+    with pytest.raises(UserError, match=words) as error:
+        recipes.suite("mine")
+    assert "\n" not in error.value.message
+
+
+def test_a_judge_is_asked_for_where_a_protocol_has_one(yaml_files):
+    text = ", ".join(f"{name}: {of}" for name, of in ON_PHOTOGRAPHS.items() if name not in ("judge", "protocols"))
+    yaml_files(suites=f"mine: {{{text}, protocols: [fixture-random-weights@1]}}\n")
+    with pytest.raises(UserError, match="fixture-random-weights@1 is scored by a judge: name a CLIP as judge"):
+        recipes.suite("mine")
+
+
+def test_a_budget_is_steps_times_batch():
+    paper = suite("paper")
+    kimg = {run: parse_overrides(recipes.recipe(paper, run)).train.kimg for run in (*paper.runs, paper.upsampler)}
+    assert kimg.pop("laion_64") == pytest.approx(980_000, rel=0.01)  # 1,350,000 steps, and the paper's 0.98 billion
+    assert kimg.pop("laion_64_512") == 915 * 256
+    assert set(kimg.values()) == {25_600}
+
+
+def test_paper_runs_every_rung_of_the_ladder_and_the_leave_one_outs_of_its_last():
+    paper = suite("paper")
+    assert {name for name, of in recipes.models().items() if of.source.startswith("Table")} >= {*paper.models}
+    ladder = [name for name, of in recipes.models().items() if "Table 1" in of.source or of.source == "Tables 1, A2"]
+    assert [*paper.models[:-1], paper.model, paper.models[-1]] == ladder  # the one that is not named is `gigagan`
+    full = parse_overrides(recipes.recipe(paper, "gigagan"))
+    last = parse_overrides([*recipes.model("vision_aided_gan"), *paper.overrides])
+    assert full == last
+    out = parse_overrides(recipes.recipe(paper, "no_attention"))
+    assert recipes.difference(full, out) == ["attention.kinds: self+cross -> none"]
+    assert not {*recipes.variants()} & {*recipes.models()}  # one word of --config means one thing
 
 
 def test_a_repeated_variant_or_seed_is_run_once_in_the_suite_s_order():
@@ -208,7 +284,7 @@ def test_photographs_need_a_folder_that_exists(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         Plan({"suite": "photos", "shards": str(tmp_path / "nowhere")})
     plan = Plan({"suite": "photos", "shards": str(tmp_path)})
-    assert f"data.path={tmp_path}" in plan.overrides
+    assert f"data.path={tmp_path}" in plan.suite.overrides
     assert plan.pretrain_data == ["--data", "shards", "--path", str(tmp_path), "--resolution", "32"]
 
 
@@ -244,21 +320,23 @@ def test_other_data_in_the_same_folder_are_noticed(tmp_path):
     assert Plan({"suite": "demo"}).fingerprint == ""
 
 
-def test_inception_is_looked_for_before_any_work(yaml_files, tmp_path):
+def test_weights_are_looked_for_before_any_work_without_reading_them(yaml_files, tmp_path):
     text = ", ".join(
         f"{k}: {v}"
         for k, v in {**SUITE, "protocols": "[photos-inception@1]", "samples": 10000, "reference": 10000}.items()
     )
     yaml_files(suites=f"mine: {{{text}}}\n", variants=f"gigagan: {entry()}\n")
-    for weights in ("", str(tmp_path)):
-        with pytest.raises(
-            UserError, match=r"photos-inception@1 needs clean-fid's inception-2015-12-05\.pt: .*weights=FOLDER"
-        ):
-            Plan({"suite": "mine", "weights": weights})
-    (tmp_path / planning.INCEPTION_FILE).touch()
+    with pytest.raises(UserError, match=r"suite mine: weights=.*nowhere: no such folder"):
+        Plan({"suite": "mine", "weights": str(tmp_path / "nowhere")})
+    file = tmp_path / "inception-2015-12-05.pt"
+    file.write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"suite mine: .*: wrong size \(3 bytes instead of 95,607,719\)"):
+        Plan({"suite": "mine", "weights": str(tmp_path)})
+    with file.open("r+b") as handle:
+        handle.truncate(95_607_719)  # of nothing, and no room on the disk
     plan = Plan({"suite": "mine", "weights": str(tmp_path)})
-    assert plan.inception_option == ["--inception", str(tmp_path / planning.INCEPTION_FILE)]
-    assert Plan({"suite": "mine", "weights": str(tmp_path)}).inception == [str(tmp_path / planning.INCEPTION_FILE)]
+    assert plan.inception == [str(file)]
+    assert plan.inception_option == ["--inception", str(file)]
 
 
 def test_the_workflow_knows_the_files_of_clips_that_are_shipped_and_of_those_it_trains(tmp_path):

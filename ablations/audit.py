@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablations.memory import step_gb
+from ablations.memory import step
 from ablations.recipes import ancestry, model, models, variants, varied
 from ablations.sizes import Sizes, sizes
 from gigagan.config import Config, parse_overrides
@@ -147,7 +147,7 @@ def memory_table() -> str:
         peaks = []
         for again in ("false", "true"):
             strings = [*model(name), f"train.gradient_checkpointing={again}"]
-            peak, held = step_gb(parse_overrides(strings), entry.per_gpu)
-            peaks.append(f"{peak:.1f}")
-        rows.append(_row(f"{entry.label} (`{name}`)", str(entry.per_gpu), f"{held:.1f}", *peaks))
+            counted = step(parse_overrides(strings), entry.per_gpu)
+            peaks.append(f"{counted.peak:.1f}")
+        rows.append(_row(f"{entry.label} (`{name}`)", str(entry.per_gpu), f"{counted.between:.1f}", *peaks))
     return MEMORY_HEAD.format(gpu=GPU_GIB) + "\n".join(rows) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ablations import cluster
 from ablations.recipes import chosen, recipe, suite
 from ablations.sizes import ACTIVATION_GB, CLIP_RATE, D_PASSES, G_PASSES, PROCESS_GB, RATES, forward_gflops, sizes
 from gigagan.config import parse_overrides
@@ -15,9 +16,11 @@ def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
     """What training a suite takes, its CLIPs included: time, memory and disk per variant, and the sums; of other
     ``variants`` and ``seeds`` than the suite's own where they are given, as the workflow takes them."""
     of = chosen(suite(name), variants, seeds)
+    if cluster.measured(of):
+        return cluster.table(of)
     lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'hours':>8} {'disk MB':>8}"]
     total_hours = total_disk = memory = 0.0
-    for variant in of.variants:
+    for variant in of.runs:
         config = parse_overrides(recipe(of, variant))
         g_flops, d_flops = forward_gflops(config)
         size = sizes(config)
@@ -41,9 +44,9 @@ def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
         total_hours += hours
         lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':10} {hours:8.2f}")
     lines.append(
-        f"{name}: {len(of.variants)} variants x {len(of.seeds)} seeds: about {_time(total_hours, device)} of "
+        f"{name}: {len(of.runs)} variants x {len(of.seeds)} seeds: about {_time(total_hours, device)} of "
         f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
         f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
         f"{'core' if device == 'cpu' else 'device'})"
     )
-    return "\n".join(lines)
+    return "\n".join(lines + ([" ".join(of.data.split())] if of.data else []))

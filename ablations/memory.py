@@ -1,18 +1,31 @@
-"""How much memory a training step takes: counted on fake tensors, which have shapes and lifetimes but no data."""
+"""What a training step takes: memory and operations, counted on fake tensors, which have shapes and lifetimes but no
+data."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ablations.sizes import text_size
 from gigagan.config import Config, parse_overrides
 
 
-def step_gb(config: Config, batch: int) -> tuple[float, float]:
-    """GiB that ``batch`` images take on one device: at the peak of a step, and in between (weights, those of the frozen
-    CLIPs and of LPIPS among them, Adam's moments, G's average). All phases are run, R1 among them, with all losses.
+@dataclass(frozen=True)
+class Step:
+    """Memory in GiB on one device at the peak of a step, and in between (weights, those of the frozen CLIPs and of
+    LPIPS among them, Adam's moments, G's average); and operations for each picture in GFLOP, a multiplication with its
+    addition being two: forward and backward, with R1 every so many steps."""
 
-    Left out: the allocator's fragments, and what a framework keeps for itself (some GiB).
+    peak: float
+    between: float
+    gflop: float
+
+
+def step(config: Config, batch: int) -> Step:
+    """A step on ``batch`` images on one device. All phases are run, R1 among them, with all losses.
+
+    Left out: the allocator's fragments, and what a framework keeps for itself (some GiB); of operations all that are
+    neither convolutions nor products of matrices.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -27,7 +40,7 @@ def step_gb(config: Config, batch: int) -> tuple[float, float]:
     config = without_files(config)
     width, tokens = text_size(config)
     side, kind, n_captions = config.data.resolution, config.condition.kind, batch + config.loss.clip_captions
-    with FakeTensorMode(), _peak() as memory:
+    with FakeTensorMode(), _counter() as counter:
         clips = Clips.load(config, torch.device("cpu"))
         model = GigaGAN(config, clips, 0, torch.device("cpu"))
         average = generator_of(config, width)
@@ -43,17 +56,25 @@ def step_gb(config: Config, batch: int) -> tuple[float, float]:
             seeds=list(range(batch)),
         )
         embeddings = torch.randn(n_captions, clips.guide.embed_dim if clips.guide else 0)
+        captions = torch.zeros(batch, tokens, dtype=torch.long)
+        if clips.text:
+            clips.text.text_features(captions)
+        if clips.guide and config.loss.clip_weight:
+            clips.guide.embed_text(captions)
+        flops = float(counter.flops)
         for phase in phases:
             for network in (model.generator, model.critics):  # as the trainer does
                 network.requires_grad_(network is phase.network)
+            before = counter.flops
             loss = phase.loss(shown, embeddings)
             sum(loss.values()).backward()
+            flops += (counter.flops - before) / phase.interval
             del loss
             phase.optimizer.step()
             phase.optimizer.zero_grad(set_to_none=True)
-        between = memory.live
+        between = counter.live
         del average
-        return memory.peak / 2**30, between / 2**30
+        return Step(counter.peak / 2**30, between / 2**30, flops / batch / 1e9)
 
 
 def without_files(config: Config) -> Config:
@@ -69,18 +90,31 @@ def without_files(config: Config) -> Config:
     return parse_overrides([*named, f"loss.lpips_backbone={RANDOM}"], config)
 
 
-def _peak() -> Any:
-    """A mode under which every tensor's storage is counted from its first use to its end."""
+def _counter() -> Any:
+    """A mode under which every tensor's storage is counted from its first use to its end, and every operation.
+
+    PyTorch's own counter of operations does not go with the second derivative of R1, so this one asks its formulas, but
+    for one: its gradient of a convolution counts the groups of adaptive kernels, a group a picture, once too often.
+    """
+    import math
     import weakref
 
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import flop_registry
 
-    class Peak(TorchDispatchMode):
+    def backward(out: Any, x: Any, weight: Any, *more: Any, **_: Any) -> int:
+        transposed, wanted = more[4], more[7]
+        forward = 2 * (x if transposed else out).numel() * math.prod(weight.shape[1:])
+        return forward * sum(wanted[:2])  # the pictures' gradient and the weights' cost as much as the forward pass
+
+    formulas = {**flop_registry, torch.ops.aten.convolution_backward: backward}
+
+    class Counter(TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
-            self.live = self.peak = 0
+            self.live = self.peak = self.flops = 0
             self.held: dict[int, int] = {}
 
         def forget(self, storage: int) -> None:
@@ -88,6 +122,8 @@ def _peak() -> Any:
 
         def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = operation(*args, **(kwargs or {}))
+            if formula := formulas.get(operation._overloadpacket):
+                self.flops += formula(*args, **(kwargs or {}), out_val=result)
             for tensor in tree_leaves(result):
                 if not isinstance(tensor, torch.Tensor):
                     continue
@@ -99,4 +135,4 @@ def _peak() -> Any:
                     weakref.finalize(storage, self.forget, storage._cdata)
             return result
 
-    return Peak()
+    return Counter()

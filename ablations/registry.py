@@ -5,6 +5,7 @@ python -m ablations.registry show demo no_attention
 python -m ablations.registry cost photos
 python -m ablations.registry params
 python -m ablations.registry memory
+python -m ablations.registry steps --out results/records/steps.json
 python -m ablations.registry overrides laion_64 no_attention
 """
 
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ablations import audit
+from ablations import audit, cluster
 from ablations.cost import cost
 from ablations.plan import FILTERS, Plan, check, code
 from ablations.recipes import (
@@ -53,6 +54,8 @@ def main() -> None:
     params.add_argument("--out", type=Path, help="write them there instead of printing them")
     memory = commands.add_parser("memory", help="GPU memory that a training step of the paper's models takes, counted")
     memory.add_argument("--out", type=Path, help="write it there instead of printing it")
+    steps = commands.add_parser("steps", help="operations and memory of a step of suites at the paper's size, counted")
+    steps.add_argument("--out", type=Path, help="write them there instead of printing them")
     words = commands.add_parser("overrides", help="a model's, or its variant's, for python -m gigagan.train")
     words.add_argument("model")
     words.add_argument("variant", nargs="?", default="gigagan")
@@ -64,6 +67,7 @@ def main() -> None:
         "cost": lambda: cost(args.suite, args.device, args.variants, args.seeds),
         "params": audit.table,
         "memory": audit.memory_table,
+        "steps": cluster.steps_json,
         "overrides": lambda: " ".join(varied(model(args.model), args.variant)),
     }
     text = printers[args.command]()
@@ -87,8 +91,8 @@ def _list() -> str:
 def _show(suite_name: str, name: str) -> str:
     of = suite(suite_name)
     strings = recipe(of, name)
-    parent = ancestry(name)[-1].parent
-    lines = [" ".join(strings)]
+    parent = None if name in (*of.models, of.upsampler) else ancestry(name)[-1].parent
+    lines = [*([" ".join(of.data.split())] if of.data else []), " ".join(strings)]
     if parent:
         lines += [f"differs from {parent} in:"]
         lines += [f"  {d}" for d in difference(parse_overrides(recipe(of, parent)), parse_overrides(strings))]

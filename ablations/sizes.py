@@ -136,16 +136,17 @@ def forward_gflops(config: Config) -> tuple[float, float]:
 
     generator, discriminator = (network(config, part) for part in PARTS)
     width, tokens = text_size(config)
+    n = max(2, config.discriminator.minibatch_std)
     with torch.device("meta"):
-        index = torch.empty(2, dtype=torch.long)
-        asked = TextFeatures(torch.empty(2, tokens, width), index) if config.condition.kind == "text" else Labels(index)
-        z, noise = torch.empty(2, generator.z_dim), torch.empty(2, generator.noise_dim)
-        image = [torch.empty(2, 3, config.upsampler.input, config.upsampler.input)] if config.upsampler.input else []
+        index = torch.empty(n, dtype=torch.long)
+        asked = TextFeatures(torch.empty(n, tokens, width), index) if config.condition.kind == "text" else Labels(index)
+        z, noise = torch.empty(n, generator.z_dim), torch.empty(n, generator.noise_dim)
+        image = [torch.empty(n, 3, config.upsampler.input, config.upsampler.input)] if config.upsampler.input else []
         with FlopCounterMode(display=False) as g_count:
             pyramid = generator(z, asked, noise, *image)
         with FlopCounterMode(display=False) as d_count:
             discriminator(pyramid, [asked, asked] if config.loss.matching != "none" else [asked])
-    return g_count.get_total_flops() / 2e9, d_count.get_total_flops() / 2e9
+    return g_count.get_total_flops() / n / 1e9, d_count.get_total_flops() / n / 1e9
 
 
 def matched(overrides: list[str], full: list[str]) -> list[str]:

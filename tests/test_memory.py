@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ablations.audit import GPU_GIB
-from ablations.memory import step_gb, without_files
+from ablations.memory import step, without_files
 from gigagan.clip import Clip, Clips
 from gigagan.config import Config, parse_overrides
 from gigagan.training.phases import GigaGAN
@@ -39,13 +39,15 @@ def test_between_steps_there_are_weights_two_moments_and_the_average(named):
     clips = Clips.load(config, torch.device("cpu"))
     model = GigaGAN(config, clips, 0, torch.device("cpu"))
     by_hand = 4 * (4 * numbers(model.generator) + 3 * numbers(model.critics) + numbers(clips.text))
-    peak, held = step_gb(config, 4)
-    assert held * 2**30 == pytest.approx(by_hand, rel=0.05)
-    assert peak * 2**30 > by_hand + 4 * numbers(model.critics)  # gradients, at least
-    larger, still = step_gb(config, 8)
-    assert still == pytest.approx(held, rel=0.02)
-    again, _ = step_gb(named("train.gradient_checkpointing=true"), 8)
-    assert peak < again < larger
+    four = step(config, 4)
+    assert four.between * 2**30 == pytest.approx(by_hand, rel=0.05)
+    assert four.peak * 2**30 > by_hand + 4 * numbers(model.critics)  # gradients, at least
+    eight = step(config, 8)
+    assert eight.between == pytest.approx(four.between, rel=0.02)
+    again = step(named("train.gradient_checkpointing=true"), 8)
+    assert four.peak < again.peak < eight.peak
+    assert eight.gflop == pytest.approx(four.gflop, rel=0.05)  # of each picture
+    assert again.gflop > eight.gflop  # what is not kept is computed again
 
 
 def test_every_frozen_network_is_counted_with_random_weights():

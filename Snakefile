@@ -141,7 +141,7 @@ rule train:
         f"{RUN}/train.log",
     benchmark:
         f"{RUN}/train.benchmark.jsonl"
-    threads: PLAN.threads
+    threads: PLAN.cpus
     resources:
         gpu=PLAN.gpus,
     params:

@@ -75,7 +75,7 @@ class Photographs:
     def whose(self, wildcards: Any) -> str:
         """Whose rows they are, as words for evaluation.score."""
         if wildcards.who == "real":
-            return "--variant real"
+            return "--photographs --variant real"
         if wildcards.who == "untrained":
             return f"--variant untrained --seed {self.seeds[0]} --run {self.first} --kimg 0"
         run, _, seed = wildcards.who.partition("/seed")

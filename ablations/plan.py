@@ -30,6 +30,7 @@ FULL = "gigagan"  # the variant that others are compared with
 FILTERS = ("bicubic", "lanczos")  # the rivals of an upsampler that need no training
 KEYS = ("shards", "images", "annotations", "weights")  # of the workflow's config that entries of suites.yaml may name
 PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
+READERS = 8
 ENOUGH_KIMG = 1000  # a longer run writes its log and its checkpoints by shares of its budget
 PHOTOGRAPHS = ("shards", "folder", "classes", "coco")
 
@@ -226,6 +227,16 @@ class Plan:
     @property
     def threads(self) -> int:
         return self.base.train.threads
+
+    @property
+    def readers(self) -> int:
+        """Threads that read photographs while a GPU looks at them; on a CPU the recipe's."""
+        return READERS if self.gpu else self.threads
+
+    @property
+    def cpus(self) -> int:
+        """What training takes: a process for each GPU, each with its loaders."""
+        return (self.threads + self.base.data.workers) * max(1, self.gpus)
 
     @property
     def first(self) -> str:

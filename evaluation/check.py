@@ -97,11 +97,12 @@ class _Seen:
 
     root: Path
     known: Mapping[str, Protocol | SpeedProtocol]
-    hashes: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    hashes: dict[tuple[str, str, int | None], str | None] = field(default_factory=dict)
 
     @cached_property
     def variants(self) -> set[str]:
-        return {*suites.entries(self.root / "ablations" / "variants.yaml"), *REFERENCES}
+        folder = self.root / "ablations"
+        return {*suites.entries(folder / "variants.yaml"), *suites.entries(folder / "models.yaml"), *REFERENCES}
 
     @cached_property
     def suites(self) -> dict[str, Suite]:
@@ -125,11 +126,11 @@ class _Seen:
                     f"{where}: no suite {row['suite']!r} in suites.yaml{nearest(row['suite'], self.suites)}"
                 )
             self._fits(where, row["variant"], row["metric"], row["protocol"])
-            data = self.suites[row["suite"]].data
-            if (row["dataset"], row.get("resolution")) != (data.name, data.resolution):
+            dataset, side = self._of(row)
+            if (row["dataset"], row.get("resolution")) != (dataset, side):
                 raise UserError(
-                    f"{where}: is of {row['dataset']} at {row.get('resolution')} px, but its suite is of {data.name} "
-                    f"at {data.resolution} px: score it again"
+                    f"{where}: is of {row['dataset']} at {row.get('resolution')} px, but its suite is of {dataset} "
+                    f"at {side} px: score it again"
                 )
             runless = row["variant"] in RUNLESS
             if runless != (row["seed"] is None) or runless != (row["recipe_sha"] is None):
@@ -137,10 +138,20 @@ class _Seen:
                     f"{where}: seed {row['seed']} and recipe {row['recipe_sha']}: a run has both, "
                     f"{', '.join(RUNLESS)} have neither: score it again"
                 )
-            self._alike(where, row, shared.setdefault((row["protocol"],), row), "protocol_sha")
+            self._alike(where, row, shared.setdefault((row["protocol"], side), row), "protocol_sha")
             self._alike(where, row, shared.setdefault((row["variant"], row["seed"]), row), "recipe_sha", "family")
-            again += self._hash(where, row["suite"], row["protocol"], row["protocol_sha"])
+            again += self._hash(where, row["suite"], row["protocol"], row["protocol_sha"], side)
         return f"{len(found)} rows, {again} protocol hashes computed again"
+
+    def _of(self, row: Row) -> tuple[str, int | None]:
+        """What a row is to be of: its suite's data and size of pictures, or those of a protocol that says its own; an
+        upsampler behind a suite's models makes speeds of another size."""
+        suite, protocol = self.suites[row["suite"]], self.known[row["protocol"]]
+        if isinstance(protocol, SpeedProtocol):
+            return suite.data.name, row.get("resolution") if suite.on_photographs else suite.data.resolution
+        if protocol.dataset:
+            return protocol.dataset, protocol.side
+        return suite.data.name, suite.data.resolution
 
     def stored(self, path: Path) -> str:
         """What a file of the gate's stored seeds holds. Raises UserError for what does not belong there."""
@@ -167,7 +178,8 @@ class _Seen:
                 raise UserError(f"{where}: needs finite values: restore the file, or store fresh seeds with --update")
             if sorted(_seeds(entry.provenance)) != sorted(entry.values):
                 raise UserError(f"{where}: its provenance is of other seeds than its values: restore the file")
-            self._hash(where, expected.suite, entry.protocol, entry.protocol_sha)
+            side = self.suites[expected.suite].data.resolution
+            self._hash(where, expected.suite, entry.protocol, entry.protocol_sha, side)
         if unused := sorted(expected.effects.keys() - {entry.metric for entry in expected.stored}):
             raise UserError(f"{path}: effects of {', '.join(unused)}, of which no seeds are stored: leave them out")
         return f"{len(expected.stored)} metrics of {' or '.join(map(str, sorted(seeds)))} seeds"
@@ -185,18 +197,20 @@ class _Seen:
     def _fits(self, where: str, variant: str, metric: str, protocol: str) -> None:
         """Raises UserError for an unknown variant or protocol, or a metric that the protocol does not have."""
         if variant not in self.variants:
-            raise UserError(f"{where}: no variant {variant!r} in variants.yaml{nearest(variant, self.variants)}")
+            raise UserError(
+                f"{where}: no variant {variant!r} in variants.yaml or models.yaml{nearest(variant, self.variants)}"
+            )
         if protocol not in self.known:
             raise UserError(f"{where}: no such protocol in protocols.yaml{nearest(protocol, self.known)}")
         metrics = _metrics(self.known[protocol], truth=variant == REAL)
         if metric not in metrics:
             raise UserError(f"{where}: that protocol does not have this metric (it has: {', '.join(metrics)})")
 
-    def _hash(self, where: str, suite: str, protocol: str, sha: str) -> bool:
+    def _hash(self, where: str, suite: str, protocol: str, sha: str, side: int | None) -> bool:
         """Whether a protocol's hash could be computed again. Raises UserError where it comes out otherwise."""
-        if (suite, protocol) not in self.hashes:
-            self.hashes[suite, protocol] = self._again(self.suites[suite], protocol)
-        right = self.hashes[suite, protocol]
+        if (suite, protocol, side) not in self.hashes:
+            self.hashes[suite, protocol, side] = self._again(self.suites[suite], protocol, side)
+        right = self.hashes[suite, protocol, side]
         if right is not None and sha != right:
             raise UserError(
                 f"{where}: its protocol hash is {sha}, but {right} of the protocol, data and judge as they are "
@@ -204,11 +218,11 @@ class _Seen:
             )
         return right is not None
 
-    def _again(self, suite: Suite, name: str) -> str | None:
+    def _again(self, suite: Suite, name: str, side: int | None) -> str | None:
         """A protocol's hash in a suite; None where what it covers is not committed."""
         protocol = self.known[name]
         if isinstance(protocol, SpeedProtocol):
-            return protocols.speed_sha(protocol, suite.data.resolution)
+            return protocols.speed_sha(protocol, side or suite.data.resolution)
         weights = self._weights(suite)
         used = {protocol.extractor, protocol.clip, *suites.elsewhere(protocol)} - {None}
         if suite.data.name != "scenes" or not used <= weights.keys():

@@ -70,6 +70,9 @@ def steps(row: Row, rows: Iterable[Row], suite: Suite) -> list[Step]:
     folder, named = f"runs/{suite.name}", row["git_sha"]
     if is_speed(row):
         return [Step("Train the runs of that process and measure their speed", named, f"{folder}/speed.jsonl")]
+    scored_as = f"{row['protocol']}.jsonl" if suite.on_photographs else "metrics.jsonl"
+    if row["variant"] == REAL and suite.on_photographs:
+        return [Step("Score the photographs of the prompts", named, f"{folder}/{REAL}/{scored_as}")]
     if row["variant"] == REAL:
         return [Step("Score the held-out images", named, f"{folder}/real.jsonl")]
     if row["variant"] in FILTERS:
@@ -78,10 +81,10 @@ def steps(row: Row, rows: Iterable[Row], suite: Suite) -> list[Step]:
     scores = f"{folder}/{UNTRAINED}" if row["variant"] == UNTRAINED else run
     scored = _scored(row, rows)
     if scored == named:
-        return [Step("Train and score the run", named, f"{scores}/metrics.jsonl")]
+        return [Step("Train and score the run", named, f"{scores}/{scored_as}")]
     return [
         Step("Train the run", named, f"{run}/weights.safetensors"),
-        Step("Score it", scored, f"{scores}/metrics.jsonl"),
+        Step("Score it", scored, f"{scores}/{scored_as}"),
     ]
 
 

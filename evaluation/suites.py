@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.declared import needs
-from evaluation.protocols import Protocol
+from evaluation.protocols import Protocol, load, names
 from gigagan.config import DataConfig, parse_overrides
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
@@ -30,16 +30,23 @@ class Suite:
     """What of an entry of suites.yaml rows depend on."""
 
     name: str
-    variants: tuple[str, ...]
+    variants: tuple[str, ...]  # and models of the paper that are runs of their own names
     protocols: tuple[str, ...]
     overrides: tuple[str, ...]
     judge: str
     trains_clips: bool  # the suite's own, before its models
 
     @property
+    def on_photographs(self) -> bool:
+        """Whether its protocols say themselves what the reference is. Raises UserError for an unknown one."""
+        return any(load(name).dataset for name in self.protocols)
+
+    @property
     def brought(self) -> list[str]:
-        """What of BROUGHT its overrides name."""
-        return [key for key in BROUGHT if any(f"{{{key}}}" in override for override in self.overrides)]
+        """What of BROUGHT its overrides name, or its protocols are scored on."""
+        named = {key for key in BROUGHT if any(f"{{{key}}}" in o for o in (*self.overrides, self.judge))}
+        scored = {"images", "annotations"} if self.on_photographs else set()
+        return [key for key in BROUGHT if key in named | scored]
 
     @property
     def data(self) -> DataConfig:
@@ -52,16 +59,22 @@ class Suite:
 
 def read(folder: Path = FOLDER) -> dict[str, Suite]:
     """Every suite by name. Raises UserError for one without what rows depend on, or of unknown variants."""
-    known, found = entries(folder / "variants.yaml"), {}
+    known, models, found = entries(folder / "variants.yaml"), entries(folder / "models.yaml"), {}
     for name, entry in entries(folder / "suites.yaml").items():
         where = f"suites.yaml: {name}"
         lists = {key: _texts(entry.get(key), f"{where}: {key}") for key in ("variants", "protocols", "overrides")}
         for variant in lists["variants"]:
             if variant not in known:
                 raise UserError(f"{where}: no variant {variant!r}{nearest(variant, known)}")
-        if not isinstance(entry.get("judge"), str):
+        for model in (own := _texts(entry.get("models", []), f"{where}: models")):
+            if model not in models:
+                raise UserError(f"{where}: no model {model!r}{nearest(model, models)}")
+        scored = [load(protocol) for protocol in lists["protocols"] if protocol in names()]
+        judged = any("judge" in (protocol.extractor, protocol.clip) for protocol in scored)
+        if not isinstance(judge := entry.get("judge", None if judged else ""), str):
             raise UserError(f"{where}: judge: must be the name of a CLIP")
-        found[name] = Suite(name, **lists, judge=entry["judge"], trains_clips=bool(entry.get("pretrain")))
+        lists["variants"] += own
+        found[name] = Suite(name, **lists, judge=judge, trains_clips=bool(entry.get("pretrain")))
         _ = found[name].data
     return found
 

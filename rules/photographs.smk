@@ -1,6 +1,6 @@
 # Suites that are scored on folders of photographs, under the papers' protocols. Each protocol has its own prompts and its
 # own reference, which all runs share; where its pictures are larger than those that the runs draw, one upsampler enlarges
-# everybody's.
+# everybody's. What is large and soon made again is deleted once it is scored.
 PHOTOS = PLAN.photos
 SHARED = f"runs/{PLAN.name}/photographs/{{protocol}}"
 WHO = f"runs/{PLAN.name}/{{who}}/{{protocol}}"
@@ -30,7 +30,7 @@ rule photographs:
         annotations=PLAN.annotations,
     output:
         real=f"{SHARED}/real.zip",
-        reference=f"{SHARED}/reference.zip",
+        reference=temp(f"{SHARED}/reference.zip"),
     log:
         f"{SHARED}/photographs.log",
     wildcard_constraints:
@@ -58,7 +58,7 @@ rule statistics:
         f"{SHARED}/reference.log",
     wildcard_constraints:
         protocol=PHOTOS.names,
-    threads: PLAN.threads
+    threads: PLAN.readers
     resources:
         gpu=PLAN.gpu,
     params:
@@ -71,7 +71,7 @@ rule statistics:
         "statistics of the reference of {wildcards.protocol}"
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.score --reference {params.reference:q}"
-        " --protocol {wildcards.protocol} {params.options:q} --device {params.device} --threads {params.threads}"
+        " --protocol {wildcards.protocol} {params.options:q} --device {params.device} --threads {threads}"
         " --save-reference {output} &> {log}"
 
 
@@ -106,7 +106,7 @@ rule enlarge:
         weights=PLAN.upsampler_weights,
         small=rules.draw.output,
     output:
-        f"{WHO}.enlarged.zip",
+        temp(f"{WHO}.enlarged.zip"),
     log:
         f"{WHO}.enlarged.log",
     wildcard_constraints:
@@ -139,7 +139,7 @@ rule score_photographs:
     wildcard_constraints:
         protocol=PHOTOS.names,
         who=r"real|untrained|[^/]+/seed\d+",
-    threads: PLAN.threads
+    threads: PLAN.readers
     resources:
         gpu=PLAN.gpu,
     params:
@@ -154,5 +154,5 @@ rule score_photographs:
         "{params.what}"
     shell:
         "OMP_NUM_THREADS={params.threads} python -m evaluation.score --images {input.images} --reference {input.reference}"
-        " --protocol {wildcards.protocol} {params.options:q} --device {params.device} --threads {params.threads}"
+        " --protocol {wildcards.protocol} {params.options:q} --device {params.device} --threads {threads}"
         " --record {output} --suite {params.suite} {params.who} &> {log}"

@@ -138,7 +138,12 @@ def of(**fields: object) -> Callable[[Row], bool]:
             {"protocol": "scenes@1"},
             "demo/real fd (scenes@1): no such protocol in protocols.yaml (did you mean 'scenes@2'?)",
         ),
-        ("demo", of(variant="no_ms_io"), {"variant": "no_msio"}, "no variant 'no_msio' in variants.yaml (did you mean"),
+        (
+            "demo",
+            of(variant="no_ms_io"),
+            {"variant": "no_msio"},
+            "no variant 'no_msio' in variants.yaml or models.yaml",
+        ),
         ("demo", of(protocol="scenes@2"), {"protocol_sha": "0" * 12}, "its protocol hash is 000000000000, but "),
         ("demo", of(protocol="speed@1"), {"protocol_sha": "0" * 12}, "(speed@1): its protocol hash is 000000000000"),
         (
@@ -294,21 +299,21 @@ def test_an_effect_that_is_not_stated_and_a_metric_that_stands_twice(root: Path)
 
 def test_suites_are_what_the_registry_reads() -> None:
     """Both read the same files; what evaluation sees of them is what will be run."""
-    from ablations import registry
+    from ablations import plan, recipes
     from gigagan.config import parse_overrides
 
     seen = suites.read()
-    assert seen.keys() == registry.suites().keys()
-    for name, suite in registry.suites().items():
+    assert seen.keys() == recipes.suites().keys()
+    for name, suite in recipes.suites().items():
         of_ours = seen[name]
         assert (of_ours.variants, of_ours.protocols, of_ours.overrides) == (
-            suite.variants, suite.protocols, suite.overrides
+            suite.runs, suite.protocols, suite.overrides
         )  # fmt: skip
         assert (of_ours.judge, of_ours.trains_clips) == (suite.judge, bool(suite.pretrain))
         assert of_ours.data == parse_overrides(list(suite.overrides)).data
-    assert suites.entries(suites.FOLDER / "variants.yaml").keys() == registry.variants().keys()
-    assert suites.entries(suites.FOLDER / "models.yaml").keys() == registry.models().keys()
-    assert set(suites.BROUGHT) <= files.read_yaml(registry.SCHEMA)["properties"].keys()
+    assert suites.entries(suites.FOLDER / "variants.yaml").keys() == recipes.variants().keys()
+    assert suites.entries(suites.FOLDER / "models.yaml").keys() == recipes.models().keys()
+    assert set(suites.BROUGHT) <= files.read_yaml(plan.SCHEMA)["properties"].keys()
 
 
 def test_what_a_protocol_wants_from_elsewhere() -> None:

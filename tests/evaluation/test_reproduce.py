@@ -298,3 +298,20 @@ def test_the_workflow_has_every_target_that_is_named(tmp_path: Path, suite: str,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert target in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fields", "targets"),
+    [
+        ({}, ["runs/paper/stylegan2/seed0/gigagan-coco30k@1.jsonl"]),
+        ({"variant": "real", "seed": None, "recipe_sha": None}, ["runs/paper/real/gigagan-coco30k@1.jsonl"]),
+        ({"metric": "latency_ms", "protocol": "speed@1"}, ["runs/paper/speed.jsonl"]),
+    ],
+)
+def test_rows_of_suites_on_photographs_are_remade_from_the_protocol_s_own_file(make_row, fields, targets):
+    paper = suites.suite("paper")
+    row = make_row(
+        **{"suite": "paper", "variant": "stylegan2", "metric": "fid", "protocol": "gigagan-coco30k@1"} | fields
+    )
+    assert [step.target for step in reproduce.steps(row, [row], paper)] == targets
+    assert paper.brought == ["shards", "images", "annotations"]

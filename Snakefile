@@ -16,7 +16,7 @@ from ablations import registry
 min_version("9.19")
 
 # The commands run in Snakemake's own environment, activated or not.
-shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+PATH = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
 
 
 configfile: "config/config.yaml"
@@ -26,6 +26,7 @@ registry.check(config)
 validate(config, "config/config.schema.yaml")
 
 PLAN = registry.Plan(config)
+shell.prefix(f"set -euo pipefail; export {PATH} {PLAN.environment}; ")
 RUN = f"runs/{PLAN.name}/{{variant}}/seed{{seed}}"
 RESULTS = f"results/{PLAN.name}"
 VARIANTS = "ablations/variants.yaml"

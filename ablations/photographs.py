@@ -14,11 +14,11 @@ class Photographs:
     """Image sets, prompts and references, by the wildcards ``protocol`` and ``who``: a run as ``VARIANT/seedN``,
     ``untrained``, or ``real`` for the photographs of the prompts."""
 
-    def __init__(self, suite: Suite, resolution: int, first: str, seeds: list[int], images: str, weights: str) -> None:
+    def __init__(self, suite: Suite, resolution: int, first: str, seeds: list[int], images: str) -> None:
         """``resolution`` of the runs, px; ``first``: the folder of the run whose first snapshot is the untrained one;
-        ``images`` and ``weights``: the user's folders."""
+        ``images``: the user's folder; empty for a suite that is scored on its own data."""
         self.suite, self.resolution, self.first, self.seeds = suite, resolution, first, seeds
-        self.images, self.weights = images, weights
+        self.images = images
 
     @property
     def names(self) -> str:
@@ -89,6 +89,5 @@ class Photographs:
 
     @property
     def options(self) -> list[str]:
-        """Where the networks that score are, as words for evaluation.score."""
-        weights = ["--weights", self.weights] if self.weights else []
-        return [*weights, *(["--judge", self.suite.judge] if self.suite.judge else [])]
+        """The judge, where a protocol may want one, as words for evaluation.score."""
+        return ["--judge", self.suite.judge] if self.suite.judge else []

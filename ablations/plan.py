@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 import typing
@@ -21,6 +22,7 @@ from ablations.recipes import PROTOCOLS, chosen, model, on_photographs, protocol
 from gigagan.config import parse_overrides, recipe_sha
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
+from gigagan.pretrained import of_clip
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "config" / "config.schema.yaml"
@@ -82,8 +84,7 @@ class Plan:
         self.gpus = self.gpu and self._gpus(str(config.get("gpus", "")))
         self.images = self._place("images", Path.is_dir) if self.photographs else ""
         self.annotations = [self._place("annotations", Path.is_file)] if self.photographs else []
-        weights = self._folder("weights") if self.given["weights"] else ""
-        self.photos = Photographs(self.suite, self.base.data.resolution, self.first, self.seeds, self.images, weights)
+        self.photos = Photographs(self.suite, self.base.data.resolution, self.first, self.seeds, self.images)
         self.inception = [self.files["inception"]] if "inception" in self.files else []
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
         self.verdict = [f"results/{self.name}/verdict.txt"] if self.suite.gate else []
@@ -91,8 +92,8 @@ class Plan:
     # ------------------------------------------------------------------------------------------- what the user brings
 
     def _fill(self, text: str) -> str:
-        """A text of suites.yaml with the user's folders, and files of weights by their names, put in."""
-        return PLACEHOLDER.sub(lambda found: self.files.get(found[1]) or self._folder(found[1]), text)
+        """A text of suites.yaml with the user's folders put in."""
+        return PLACEHOLDER.sub(lambda found: self._folder(found[1]), text)
 
     def _folder(self, key: str) -> str:
         """A folder, or a file, of the user's. Raises UserError where it is not said which."""
@@ -118,12 +119,11 @@ class Plan:
     def _weights(self, of: Suite) -> dict[str, str]:
         """The files of pretrained weights that train or score a suite, by their names; found before any work starts.
 
-        Which files there are, and where libraries keep them, evaluation.weights alone knows. As nothing here may import
-        it, it is asked as a user would ask it; by size, as reading gigabytes at every start would take minutes: whoever
-        loads a file compares its checksum. Raises UserError for what is not there.
+        Which of them a protocol is scored with evaluation.weights alone knows. As nothing here may import it, it is
+        asked as a user would ask it; by size, as reading gigabytes at every start would take minutes: whoever loads a
+        file compares its checksum. Raises UserError for what is not there.
         """
-        strings = [*of.overrides, *(o for own in of.own.values() for o in own)]
-        names = {found for string in strings for found in PLACEHOLDER.findall(string)} - {*KEYS}
+        names = {name for run in (*of.runs, *filter(None, [of.upsampler])) for name in self._trained_with(of, run)}
         heavy = [name for name in of.protocols if not {protocols()[name][key] for key in ("extractor", "clip")} <= OURS]
         if not names and not heavy:
             return {}
@@ -138,6 +138,17 @@ class Plan:
             raise UserError(f"suite {self.name}: {said[0].removeprefix('error: ')}")
         return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
+    @staticmethod
+    def _trained_with(of: Suite, run: str) -> set[str]:
+        """The pretrained weights that a run is trained with."""
+        config = parse_overrides(recipe(of, run))
+        loss, vision = config.loss, config.vision
+        clips = [config.text.clip] if config.condition.kind == "text" else []
+        clips += [loss.clip_model] if loss.clip_weight else []
+        clips += [vision.clip] if vision.weight else []
+        lpips = loss.perceptual_weight and loss.perceptual == "lpips" and not loss.lpips_backbone
+        return {of_clip(name) for name in clips if name} - {""} | ({"vgg16"} if lpips else set())
+
     def _gpus(self, text: str) -> int:
         """How many GPUs train a run. Raises UserError for no number, or one that does not divide the batches."""
         if text and (not text.isdecimal() or not int(text)):
@@ -148,6 +159,11 @@ class Plan:
             if batch % n:
                 raise UserError(f"gpus={n}: {run} trains batches of {batch}: take a number that divides them")
         return n
+
+    @property
+    def environment(self) -> str:
+        """Where commands look for weights first: assignments of a shell."""
+        return f"GIGAGAN_WEIGHTS={shlex.quote(self._folder('weights'))}" if self.given["weights"] else ""
 
     @property
     def inception_option(self) -> list[str]:

@@ -190,10 +190,7 @@ class Scorer:
             lines: list[str] = []
             how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
             if isinstance(reference, ImageSet):
-                network = [e for e in self.networks if {*e.gives} & {*self.of_reference}]
-                theirs = Reader(*how, "images of the reference", one_size=False)(
-                    reference, network, None, sums=self.by_statistics
-                )
+                theirs = self._read_reference(reference, how)
                 there, about = theirs.features, {"n": len(reference), "sha": theirs.sha}
                 if save_reference:
                     self._save(save_reference, there, about)
@@ -221,12 +218,16 @@ class Scorer:
         """
         self._check_kept()
         self._check_reference(reference)
-        network = [e for e in self.networks if {*e.gives} & {*self.of_reference}]
         with Store(self.cache) as store:
             how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
-            read = Reader(*how, one_size=False)(reference, network, None, sums=True)
+            read = self._read_reference(reference, how)
             self._save(path, read.features, {"n": len(reference), "sha": read.sha})
         return len(reference)
+
+    def _read_reference(self, reference: ImageSet, how: tuple[Any, ...]) -> Read:
+        network = [e for e in self.networks if {*e.gives} & {*self.of_reference}]
+        reader = Reader(*how, "images of the reference", one_size=False)
+        return reader(reference, network, None, sums=self.by_statistics)
 
     # --------------------------------------------------------------------------------------------------------- checks
 

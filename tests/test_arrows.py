@@ -58,7 +58,7 @@ def test_gigagan_knows_nothing_of_ablations_and_scoring():
 
 
 def test_ablations_knows_the_configuration_and_builds_networks_only_to_count():
-    light = ("gigagan.config", "gigagan.errors", "gigagan.files", "evaluation.rivals.config")
+    light = ("gigagan.config", "gigagan.errors", "gigagan.files", "gigagan.pretrained", "evaluation.rivals.config")
     counting = ("network", "map_widths", "clip_config", "forward_gflops", "step", "without_files")
 
     def allowed(module: str, function: str) -> bool:
@@ -73,7 +73,7 @@ def test_ablations_is_light_to_import():
     """It is read at every start of the workflow, also of a dry run."""
     heavy = ("torch", "numpy", "open_clip", "pandas", "PIL", "scipy")
     assert not offending("ablations", lambda module, function: function or not within(module, *heavy))
-    seen, waiting = set(), ["gigagan.config", "gigagan.errors", "gigagan.files"]
+    seen, waiting = set(), ["gigagan.config", "gigagan.errors", "gigagan.files", "gigagan.pretrained"]
     while waiting:
         module = waiting.pop()
         path = ROOT / f"{module.replace('.', '/')}.py"

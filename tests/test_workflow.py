@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from evaluation import published
+from tests.projects import ROOT, copy_project, counts, snakemake
 
-ROOT = Path(__file__).parent.parent
 SUITE = """
 tiny:
   about: two variants for two steps
@@ -51,17 +51,9 @@ PROTOCOL = """
 """
 
 
-def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
-
-
 def jobs(folder: Path, *words: str) -> dict[str, int]:
-    """Rule -> number of jobs that a dry run announces."""
-    done = snakemake(folder, "--dry-run", "--config", "suite=tiny", *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)\n\n", done.stdout + done.stderr, re.M | re.S)
-    return {name: int(n) for name, n in re.findall(r"^(\S+) +(\d+)$", table[1], re.M)} if table else {}
+    """Rule -> number of jobs that a dry run of the suite ``tiny`` announces."""
+    return counts(snakemake(folder, "--dry-run", "--config", "suite=tiny", *words))
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -74,11 +66,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def project(tmp_path_factory) -> Path:
     """A copy of what git tracks, with the suite ``tiny``, run to its end."""
     folder = tmp_path_factory.mktemp("project")
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, tracked.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "results/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    copy_project(folder)
     with (folder / "ablations/suites.yaml").open("a") as f:
         f.write(SUITE)
     edit(folder / "evaluation/protocols.yaml", "\n  scenes-blind@1:", f"{PROTOCOL}\n  scenes-blind@1:")

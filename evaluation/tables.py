@@ -167,9 +167,10 @@ def _comparison(summary: Summary) -> list[str]:
         )
         variants, most = len(summary.compared), max(difference.n for difference in differences)
         if most < (needed := stats.seeds_needed(variants)):
+            of = "one variant needs" if variants == 1 else f"{variants} variants need"
             lines.append(
-                f"With n={most} no difference can be told from chance, however large: {variants} variants need at "
-                f"least {needed} seeds each."
+                f"With n={most} no difference can be told from chance, however large: {of} at least {needed} "
+                "seeds each."
             )
     return lines
 

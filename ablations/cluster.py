@@ -21,8 +21,7 @@ from gigagan.config import Config, parse_overrides, to_dict
 
 KEPT = ROOT / "results" / "records" / "steps.json"
 # What a step follows from besides its configuration.
-CODE = ("gigagan.networks", "gigagan.training.phases", "gigagan.training.losses", "gigagan.clip", "gigagan.perceptual",
-        "ablations.memory")  # fmt: skip
+CODE = ("gigagan.networks", "gigagan.training.phases", "gigagan.training.losses", "ablations.memory")
 NO_WORK = {"data": None, "sampling": None}  # sections of a configuration that cost a step nothing, but for its size
 # The paper's GPU, and the share of its peak that training is taken to reach: an assumption, not a measurement.
 GPU, PEAK_TFLOPS, GPU_GB, UTILISATION = "A100 (80 GB), TF32", 156.0, 80.0, 1 / 3

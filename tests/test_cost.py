@@ -1,4 +1,4 @@
-"""What suites at the paper's size take, printed before anybody starts; steps are not counted here: that takes a while."""
+"""What suites at the paper's size take, before anybody starts. Steps are not counted here: that takes minutes."""
 
 from __future__ import annotations
 

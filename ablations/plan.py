@@ -64,7 +64,7 @@ class Plan:
         self.seeds = list(mine.seeds)
         self.photographs = on_photographs(whole)
         self.given = {key: str(config.get(key, "")) for key in KEYS}
-        self.files = self._weights(whole)
+        self.files = self._weights(mine)
         self.suite = replace(
             whole,
             judge=self._fill(whole.judge),

@@ -215,8 +215,14 @@ def varied(base: Iterable[str], name: str) -> list[str]:
             raise UserError(_nothing_to_take(variant.name, ", ".join(own)))
         strings += own
     if line[-1].match:
-        strings += matched(strings, [*base, *line[0].overrides])
+        strings += _matched(tuple(strings), (*base, *line[0].overrides))
     return strings
+
+
+@functools.cache
+def _matched(strings: tuple[str, ...], full: tuple[str, ...]) -> tuple[str, ...]:
+    """Found once, as it takes seconds."""
+    return tuple(matched(list(strings), list(full)))
 
 
 def _without(override: str, config: Config, variant: str) -> str:

@@ -28,7 +28,7 @@ from gigagan.errors import UserError, command
 from gigagan.files import check_writable, write_json
 from gigagan.pretrain_clip import ARCHITECTURES, PREPROCESS, save
 
-SIDE, EDGE = 48, 8  # px; the pictures are wider than high by the edges, so that a crop shows
+SIDE, EDGE = 48, 8  # px; pictures are in turn wider and higher by the edges: photographs are of several sizes, too
 PICTURES = {"val": 64, "train": 32}
 
 
@@ -38,9 +38,9 @@ def pictures(split: str) -> list[tuple[bytes, list[str]]]:
     found = []
     for k in range(PICTURES[split]):
         item = dataset[k]
-        wide = np.pad(item.image, ((0, 0), (EDGE, EDGE), (0, 0)), mode="edge")
+        edges = [(0, 0), (EDGE, EDGE)] if k % 2 else [(EDGE, EDGE), (0, 0)]
         jpeg = io.BytesIO()
-        Image.fromarray(wide).save(jpeg, "JPEG", quality=95)
+        Image.fromarray(np.pad(item.image, [*edges, (0, 0)], mode="edge")).save(jpeg, "JPEG", quality=95)
         found.append((jpeg.getvalue(), [item.caption, f"a drawing of {item.caption}"]))
     return found
 

@@ -321,9 +321,10 @@ def test_other_data_in_the_same_folder_are_noticed(tmp_path):
 
 
 def test_weights_are_looked_for_before_any_work_without_reading_them(yaml_files, tmp_path):
+    own = {"overrides": '["text.clip=local-dir:mine", "vision.clip="]'}
     text = ", ".join(
         f"{k}: {v}"
-        for k, v in {**SUITE, "protocols": "[photos-inception@1]", "samples": 10000, "reference": 10000}.items()
+        for k, v in {**SUITE, "protocols": "[photos-inception@1]", "samples": 10000, "reference": 10000, **own}.items()
     )
     yaml_files(suites=f"mine: {{{text}}}\n", variants=f"gigagan: {entry()}\n")
     with pytest.raises(UserError, match=r"suite mine: weights=.*nowhere: no such folder"):

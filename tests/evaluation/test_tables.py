@@ -11,7 +11,7 @@ import pytest
 
 from evaluation import tables
 from evaluation.records import Row
-from evaluation.summary import Line, Summary, read_variants, summarise
+from evaluation.summary import Line, Summary, read_notes, read_variants, summarise
 from gigagan import files
 from gigagan.errors import UserError
 
@@ -193,3 +193,17 @@ def test_command(make_suite, variants_file, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.argv", [*arguments, "--suite", "dmeo"])
     with pytest.raises(UserError, match="did you mean 'demo'"):
         tables.main()
+
+
+def test_what_a_suite_says_of_its_data_stands_in_its_caption(make_suite, tmp_path: Path) -> None:
+    (tmp_path / "variants.yaml").write_text("gigagan: {label: GigaGAN}\n")
+    (tmp_path / "models.yaml").write_text("stylegan2: {label: StyleGAN2}\n")
+    assert read_notes(str(tmp_path / "variants.yaml")) == read_notes("") == {}
+    (tmp_path / "suites.yaml").write_text(
+        "demo: {data: On other data\n   than the paper's.}\nbare: {about: x}\n.part: []\n"
+    )
+    assert read_variants(str(tmp_path / "variants.yaml"))["stylegan2"].label == "StyleGAN2"
+    notes = read_notes(str(tmp_path / "variants.yaml"))
+    assert notes == {"demo": "On other data than the paper's."}
+    noted = summarise(make_suite(), "demo", note=notes["demo"])
+    assert all(notes["demo"] in text.replace("\\", "") for text in (tables.markdown(noted), tables.latex(noted)))

@@ -25,7 +25,7 @@ configfile: "config/config.yaml"
 registry.check(config)
 validate(config, "config/config.schema.yaml")
 
-PLAN = registry.Plan(config)
+PLAN = registry.Plan(config, registry.dry_run(sys.argv))
 shell.prefix(f"set -euo pipefail; export {PATH} {PLAN.environment}; ")
 RUN = f"runs/{PLAN.name}/{{variant}}/seed{{seed}}"
 RESULTS = f"results/{PLAN.name}"

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,24 @@ def code(*modules: str) -> str:
     return digest.hexdigest()[:12]
 
 
-class Plan:
-    """A suite made ready for the workflow: what each rule takes, from the user's config and the wildcards alone."""
+def dry_run(words: Iterable[str]) -> bool:
+    """Whether Snakemake's command line asks for a dry run, which it does not tell while it reads a Snakefile."""
+    return any(re.fullmatch(r"--dry-?run|-[A-Za-z]*n[A-Za-z]*", word) for word in words)
 
-    def __init__(self, config: dict[str, Any]) -> None:
+
+class Plan:
+    """A suite made ready for the workflow: what each rule takes, from the user's config and the wildcards alone.
+
+    Args:
+        config: the workflow's.
+        dry: nothing will be run: what the user has not said is no error, but noted for the reader.
+
+    Raises:
+        UserError: an unknown suite, variant or device; a folder or a file of weights that is not there.
+    """
+
+    def __init__(self, config: dict[str, Any], dry: bool = False) -> None:
+        self.dry, self.lacking = dry, list[str]()
         whole = suite(str(config["suite"]))
         self.name = whole.name
         mine = chosen(whole, str(config.get("variants", "")), str(config.get("seeds", "")))
@@ -83,13 +97,22 @@ class Plan:
         self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
         self.gpus = self.gpu and self._gpus(str(config.get("gpus", "")))
         self.images = self._place("images", Path.is_dir) if self.photographs else ""
-        self.annotations = [self._place("annotations", Path.is_file)] if self.photographs else []
+        annotations = [self._place("annotations", Path.is_file)] if self.photographs else []
+        self.annotations = annotations if self.given["annotations"] else []
         self.photos = Photographs(self.suite, self.base.data.resolution, self.first, self.seeds, self.images)
         self.inception = [self.files["inception"]] if "inception" in self.files else []
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
         self.verdict = [f"results/{self.name}/verdict.txt"] if self.suite.gate else []
 
     # ------------------------------------------------------------------------------------------- what the user brings
+
+    def _refuse(self, line: str) -> None:
+        """Raises UserError, or in a dry run only notes what is lacking."""
+        if not self.dry:
+            raise UserError(line)
+        if line not in self.lacking:
+            self.lacking.append(line)
+            print(f"dry run without all that a run wants: {line}", file=sys.stderr)
 
     def _fill(self, text: str) -> str:
         """A text of suites.yaml with the user's folders put in."""
@@ -101,9 +124,8 @@ class Plan:
             raise UserError(f"suites.yaml: {self.name}: {{{key}}}: nothing is called so{nearest(key, self.given)}")
         if not self.given[key]:
             what = "FILE" if key == "annotations" else "FOLDER"
-            raise UserError(
-                f"suite {self.name} needs {key}: say where it is with --config suite={self.name} {key}={what}"
-            )
+            self._refuse(f"suite {self.name} needs {key}: say where it is with --config suite={self.name} {key}={what}")
+            return key.upper()
         return str(Path(self.given[key]).expanduser())
 
     def _place(self, key: str, is_there: Callable[[Path], bool]) -> str:
@@ -111,7 +133,7 @@ class Plan:
         return self._there(key, self._folder(key), is_there)
 
     def _there(self, key: str, path: str, is_there: Callable[[Path], bool]) -> str:
-        if not is_there(Path(path)):
+        if self.given[key] and not is_there(Path(path)):
             what = "file" if key == "annotations" else "folder"
             raise UserError(f"suite {self.name}: {key}={path}: no such {what}")
         return path
@@ -135,7 +157,8 @@ class Plan:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines()[-1:] or [f"{' '.join(command)} failed"]
-            raise UserError(f"suite {self.name}: {said[0].removeprefix('error: ')}")
+            self._refuse(f"suite {self.name}: {said[0].removeprefix('error: ')}")
+            return {}
         return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
     @staticmethod

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ablations import audit, cluster
 from ablations.cost import cost
-from ablations.plan import FILTERS, Plan, check, code
+from ablations.plan import FILTERS, Plan, check, code, dry_run
 from ablations.recipes import (
     ancestry,
     difference,
@@ -35,7 +35,7 @@ from gigagan.config import parse_overrides
 from gigagan.errors import command
 from gigagan.files import write_text
 
-__all__ = ["FILTERS", "Plan", "check", "code", "models", "variants"]  # what the Snakefile takes
+__all__ = ["FILTERS", "Plan", "check", "code", "dry_run", "models", "variants"]  # what the Snakefile takes
 
 
 def main() -> None:

@@ -45,8 +45,18 @@ def main() -> None:
     chosen = [protocols.load(name) for name in args.protocols.split(",") if name]
     if not args.names and not chosen:
         raise UserError("say of which protocols (--protocols), or which weights")
+    found, missing = {}, {}
     for name in sorted({*args.names, *(need for protocol in chosen for need in wanted(protocol))}):
-        print(f"{name}={find(name, args.weights, args.quick)}")
+        try:
+            found[name] = find(name, args.weights, args.quick)
+        except UserError as e:
+            missing[name] = e.message
+    if missing:
+        (_, first), *others = missing.items()
+        also = f"; also missing: {', '.join(KNOWN[name].file for name, _ in others)}"
+        raise UserError(first + (also if others else ""))
+    for name, path in found.items():
+        print(f"{name}={path}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import recipes
+from ablations import plan, recipes
 from evaluation import fixture
 from evaluation.image_sets import ImageSet
 from gigagan.config import DataConfig
@@ -52,6 +52,36 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 def config(suite: str, places: dict[str, Path], *more: str) -> list[str]:
     return ["--config", f"suite={suite}", *(f"{key}={place}" for key, place in places.items()), *more]
+
+
+@pytest.mark.parametrize(
+    ("words", "dry"),
+    [
+        (["-n"], True), (["--dry-run"], True), (["--dryrun"], True), (["-np"], True), (["-Fn", "all"], True),
+        (["--cores", "all", "--config", "suite=-n"], False), (["--printshellcmds"], False), (["-c", "2"], False),
+    ],
+)  # fmt: skip
+def test_a_dry_run_is_known_by_its_words(words, dry):
+    assert plan.dry_run(["snakemake", *words]) is dry
+
+
+def test_a_dry_run_wants_nothing_brought_and_a_run_all_of_it():
+    nothing = ["--config", "suite=paper", "device=cpu"]
+    done = snakemake(ROOT, "--dry-run", *nothing)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    lacking = [line for line in said.splitlines() if line.startswith("dry run without all that a run wants: ")]
+    assert [word for word in ("shards", "images", "annotations") if any(f"needs {word}:" in x for x in lacking)] == [
+        "shards", "images", "annotations",
+    ]  # fmt: skip
+    assert "laion_64, seed 0: FID and CLIP score by gigagan-coco30k@1" in said
+    wrong = snakemake(ROOT, "--dry-run", *nothing, "shards=/nowhere")
+    assert wrong.returncode == 1
+    assert "shards=/nowhere: no such folder" in wrong.stdout + wrong.stderr
+    real = snakemake(ROOT, *nothing)
+    assert real.returncode == 1
+    assert "error: suite paper: " in real.stdout + real.stderr
+    assert "is not on this machine: fetch it from" in real.stdout + real.stderr
 
 
 def test_a_dry_run_of_paper_names_every_score_of_every_run(brought):

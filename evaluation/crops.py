@@ -10,14 +10,14 @@ import numpy as np
 from gigagan.errors import UserError
 
 
-def seeded_crop(image: np.ndarray, index: int, side: int) -> np.ndarray:
+def seeded_crop(image: np.ndarray, seed: int, side: int) -> np.ndarray:
     """One square of an image, uint8 [H, W, 3] -> [side, side, 3], uncopied pixels at a place that is a function of the
-    image's index in its set alone: whatever the batch, and alike in the enlarged picture and its ground truth.
+    seed alone. An image's index in its set as the seed puts it alike in an enlarged picture and its ground truth.
 
     Raises UserError for an image smaller than a crop.
     """
     height, width = image.shape[:2]
     if min(height, width) < side:
         raise UserError(f"images of {width}x{height} px have no crops of {side} px: leave the score of patches out")
-    y, x = np.random.default_rng(index).integers((height - side + 1, width - side + 1))
+    y, x = np.random.default_rng(seed).integers((height - side + 1, width - side + 1))
     return image[y : y + side, x : x + side]

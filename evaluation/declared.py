@@ -17,6 +17,7 @@ EXTRACTOR, CLIP_IMAGE, CLIP_TEXT = "{extractor}", "{clip}_image", "{clip}_text"
 
 
 EXTRACTORS: dict[str, str] = {
+    "none": "none",
     "judge": "bicubic, antialiased",
     "judge_crop": "none, one crop of the judge's size from each picture",
     "pyramid": "none",
@@ -215,6 +216,8 @@ def check_metrics(names: Iterable[str], extractor: str, clip: str | None) -> Non
     inception = extractor.startswith("inception")
     for name in names:
         wanted = needs(name, extractor, clip)
+        if "none" in wanted:
+            raise UserError(f"metrics: {name} wants an extractor")
         if clip is None and any("{clip}" in need for need in METRICS[GROUPS.get(name, (name,))[0]].needs):
             raise UserError(f"metrics: {name} wants a CLIP")
         if name in OF_INCEPTION and not inception:

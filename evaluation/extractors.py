@@ -8,6 +8,7 @@ computed in fp32.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +50,10 @@ class Extractor(Protocol):
     how: str
     width: int | None
 
+    def given(self, text: bool) -> Sequence[str]:
+        """Those of ``gives`` that there are with or without captions."""
+        ...
+
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         """What the network wants of the picture at ``index`` of its set; called by several threads at once."""
         ...
@@ -61,8 +66,12 @@ class Extractor(Protocol):
 class Network:
     """What most extractors have in common: they take pictures as they are, and nothing but weights changes them."""
 
+    gives: Sequence[str] = ()
     how = ""
     width: int | None = None
+
+    def given(self, text: bool) -> Sequence[str]:
+        return [name for name in self.gives if text or not name.endswith("_text")]
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         return image
@@ -156,7 +165,8 @@ class Inception(Network):
 
 
 class InceptionPatch(Network):
-    """``inception_patch`` [B, 2048] of one square of each picture, of Inception's own size, not resized.
+    """``inception_patch`` [B, 2048] of one square of each picture, of Inception's own size, not resized. Where it lies
+    is a function of the picture's own pixels, so that names and order of files do not matter.
 
     Raises UserError as ``load_inception``, and for pictures smaller than that.
     """
@@ -169,7 +179,8 @@ class InceptionPatch(Network):
         self.weights = {"inception_patch": KNOWN["inception"].sha256}
 
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
-        return seeded_crop(image, index, INCEPTION_SIDE)
+        own = hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest()
+        return seeded_crop(image, int.from_bytes(own), INCEPTION_SIDE)
 
     def features(self, prepared: np.ndarray, captions: Sequence[str]) -> dict[str, Tensor]:
         return {"inception_patch": self.network(_channels_first(prepared, self.device))}
@@ -296,7 +307,7 @@ class Pairs(Network):
     ) -> None:
         self.truth, self.networks, self.device, self.change = truth, networks, device, change
         self.gives = ("psnr", "ssim", *networks)
-        self.how = truth.fingerprint
+        self.how = "; ".join([truth.fingerprint, *(f"{name} {network.sha}" for name, network in networks.items())])
         # The judge stands in a protocol's hash by a name of its own.
         self.weights = {name: network.sha for name, network in networks.items() if name != "judge_distance"}
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,9 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise UserError(f"--cache {folder}: {e.strerror}") from None
+        for left in self.folder.glob(".*.tmp"):
+            if not _runs(left.name.split(".")[-2]):
+                shutil.rmtree(left, ignore_errors=True)  # of a scoring that was killed
 
     def __enter__(self) -> Store:
         return self
@@ -82,16 +85,19 @@ class Store:
         if self._temporary:
             self._temporary.cleanup()
 
-    def read(self, key: str) -> tuple[Features, dict[str, Any]] | None:
-        """The features of a set, not yet in memory, and what was noted of it; None where there is none."""
+    def read(self, key: str, names: Sequence[str], n: int) -> tuple[Features, dict[str, Any]] | None:
+        """The features of a set of ``n`` pictures, not yet in memory, and what was noted of it; None where they are not
+        there, or not whole."""
         folder = self.folder / key
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             found: Features = {path.stem: np.load(path, "r", allow_pickle=False) for path in folder.glob("*.npy")}
             found |= {path.stem: statistics.read(path)[0] for path in folder.glob("*.npz")}
-        except (OSError, ValueError):
+            whole = {*names} <= {*found} and len(about["files"]) == n and len(about["size"]) == 2
+            rows = [len(rows) for rows in found.values() if not isinstance(rows, Statistics)]
+        except (OSError, ValueError, EOFError, TypeError, KeyError, UserError):  # in whatever way it is damaged
             return None
-        return found, about
+        return (found, about) if whole and all(count == n for count in rows) else None
 
     @contextmanager
     def new(self, key: str) -> Iterator[Path]:
@@ -110,3 +116,14 @@ class Store:
 def note(folder: Path, about: dict[str, Any]) -> None:
     """Write down what a set is of, the last thing before it is whole."""
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

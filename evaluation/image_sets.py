@@ -7,7 +7,6 @@ pairs them with the lines of ``captions.txt``. They are decoded as clean-fid dec
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import io
@@ -16,24 +15,25 @@ import os
 import re
 import threading
 import zipfile
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from evaluation import mlperf_log
-from gigagan.data import captions as words
+from evaluation.caption_files import of_one, parsed
 from gigagan.data import tar
 from gigagan.data.folder import files_below
 from gigagan.data.images import FORMATS, SUFFIXES
-from gigagan.data.skipped import Unusable
 from gigagan.errors import UserError
 
 Read = Callable[[str], bytes]
+DEEP = ("I", "F")
+"""Pillow's modes of 32 bits; those of 16 begin with I;16."""
 
 
 class ImageSet:
@@ -42,7 +42,6 @@ class ImageSet:
     Attributes:
         path: what was opened.
         names: of the pictures, in natural order.
-        captions: one each, or nothing where none were found.
 
     Args:
         path: a folder, a ``.zip``, an uncompressed ``.tar``, or an accuracy log of MLPerf's
@@ -51,8 +50,7 @@ class ImageSet:
             with a head (``.tsv``, ``.csv``) or COCO's ``captions_*.json``.
 
     Raises:
-        UserError: nothing there, no pictures, an archive that cannot be read, captions of another number than pictures
-            (which one is missing or too much).
+        UserError: nothing there, no pictures, an archive that cannot be read, given captions that do not fit.
     """
 
     def __init__(self, path: str | Path, captions: str | Path | None = None) -> None:
@@ -64,14 +62,9 @@ class ImageSet:
                 f"{self.path}: no images there ({len(files):,} other files; known: {', '.join(sorted(SUFFIXES))})"
             )
         self.names = sorted(pictures, key=natural)
-        if captions is not None:
-            given = Path(captions)
-            try:
-                self.captions = _parsed(given.name, given.read_bytes(), self.names, str(given))
-            except OSError as e:
-                raise UserError(f"--captions {given}: {e.strerror}") from None
-        else:
-            self.captions = self._found(set(files))
+        self._files, self._given = set(files), captions and Path(captions)
+        if self._given:
+            _ = self.captions  # what was named is looked at even where nothing wants it
 
     def __len__(self) -> int:
         return len(self.names)
@@ -88,15 +81,29 @@ class ImageSet:
         data = self.data(index) if data is None else data
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.mode in DEEP or image.mode.startswith("I;16"):
+                    raise UserError(
+                        f"{self.where(index)}: has more than 8 bits a channel (Pillow's mode {image.mode}), which "
+                        "would be cut off at white: save it with 8 bits"
+                    )
                 return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # each would copy it again
         except UnidentifiedImageError:
             what = "is empty" if not data else "is not an image, whatever its name says"
             raise UserError(f"{self.where(index)}: {what}: take it out, or bring the right file") from None
+        except UserError:
+            raise
         except Exception as e:  # Pillow's decoders raise nearly every type there is on damaged bytes
             raise UserError(f"{self.where(index)}: broken image ({type(e).__name__}: {e}): make it again") from None
 
     def where(self, index: int) -> str:
         return f"{self.path}: {self.names[index]}"
+
+    def sha256(self) -> str:
+        """Of the pictures' files in order, whatever their names; reads them all."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            digest.update(hashlib.sha256(self.data(index)).digest())
+        return digest.hexdigest()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -109,13 +116,34 @@ class ImageSet:
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}\0".encode())
         return digest.hexdigest()
 
+    @functools.cached_property
+    def captions(self) -> list[str] | None:
+        """One for each picture, or None where there are none. Raises UserError where they do not fit the pictures."""
+        if not self._given:
+            return self._found(self._files)
+        try:
+            return parsed(self._given.name, self._given.read_bytes(), self.names, str(self._given))
+        except OSError as e:
+            raise UserError(f"--captions {self._given}: {e.strerror}") from None
+
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        """What an archive of held-out images says of its data (gigagan.archive); empty for any other set."""
+        if "about.json" not in self._files:
+            return {}
+        try:
+            found = json.loads(self._read("about.json"))
+        except (ValueError, OSError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def _found(self, files: set[str]) -> list[str] | None:
         """The captions that lie beside the pictures, in whichever of the known ways."""
         above = PurePosixPath(os.path.commonpath([f"./{PurePosixPath(name).parent}" for name in self.names]))
         for folder in (above, *above.parents):
             for table in ("captions.txt", "captions.jsonl", "prompts.jsonl"):
                 if (name := str(folder / table)) in files:
-                    return _parsed(table, self._read(name), self.names, f"{self.path}: {name}")
+                    return parsed(table, self._read(name), self.names, f"{self.path}: {name}")
         texts = [str(PurePosixPath(name).with_suffix(".txt")) for name in self.names]
         missing = [name for name, text in zip(self.names, texts, strict=True) if text not in files]
         if len(missing) == len(self.names):
@@ -125,13 +153,19 @@ class ImageSet:
                 f"{self.path}: {len(missing):,} of {len(self.names):,} images have no caption, the first is "
                 f"{missing[0]} (no {PurePosixPath(missing[0]).with_suffix('.txt').name}): add theirs, or take all out"
             )
-        return [_line(self._read(text), f"{self.path}: {text}") for text in texts]
+        return [of_one(self._read(text), f"{self.path}: {text}") for text in texts]
 
 
-def natural(name: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
+def natural(name: str) -> tuple[tuple[tuple[int, Any], ...], str]:
     """A key that sorts ``2.png`` before ``10.png``, and small letters with capitals."""
     parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part)) if i % 2 else (1, part.lower()) for i, part in enumerate(parts)), name
+    return tuple(_number(part) if i % 2 else (1, part.lower()) for i, part in enumerate(parts)), name
+
+
+def _number(digits: str) -> tuple[int, tuple[int, str]]:
+    """Orders numbers by their size, however many digits they have."""
+    own = digits.lstrip("0")
+    return 0, (len(own), own)
 
 
 Changed = TypeVar("Changed")
@@ -181,7 +215,7 @@ def _opened(path: Path) -> tuple[list[str], Read]:
         raise UserError(f"{path}: {e.strerror}") from None
     if head[:2] == b"PK":
         return _zipped(path)
-    if head[257:262] == b"ustar":
+    if head[257:262] == b"ustar" or path.suffix.lower() == ".tar":
         return _tarred(path)
     if head[:1] == b"[":
         return mlperf_log.opened(path)
@@ -220,115 +254,3 @@ def _tarred(path: Path) -> tuple[list[str], Read]:
         return os.pread(handle, member.size, member.offset)
 
     return [name for name in members if _visible(name)], read
-
-
-# ------------------------------------------------------------------------------------------------------------- captions
-
-
-def read_captions(path: str | Path) -> list[str]:
-    """All captions of a file that names no pictures: a line each, a table with a head, or JSON lines, in order.
-
-    Raises UserError for a file that cannot be read.
-    """
-    path = Path(path)
-    try:
-        return _parsed(path.name, path.read_bytes(), None, str(path))
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}") from None
-
-
-def _parsed(kind: str, data: bytes, names: list[str] | None, where: str) -> list[str]:
-    """One caption for each name, from a file whose own name says how it is written; without names, all of them."""
-    suffix = PurePosixPath(kind).suffix.lower()
-    readers = {".txt": _lines, ".jsonl": _json_lines, ".tsv": _table, ".csv": _table, ".json": _coco}
-    if suffix not in readers:
-        raise UserError(f"{where}: captions come as {', '.join(readers)}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: is not UTF-8") from None
-    return readers[suffix](text, names, where)
-
-
-def _line(data: bytes, where: str) -> str:
-    try:
-        return words.from_text(data)
-    except Unusable as e:
-        raise UserError(f"{where}: {e}") from None
-
-
-def _matched(found: list[str], names: list[str] | None, where: str) -> list[str]:
-    """Captions in the order of the pictures. Raises UserError, with the first that is left over, for other numbers."""
-    names = [f"number {i + 1}" for i in range(len(found))] if names is None else names
-    n, m = len(names), len(found)
-    if n != m:
-        left = f"the first image without one is {names[m]}" if m < n else f"the first too much is {found[n]!r:.60}"
-        raise UserError(f"{where}: {m:,} captions for {n:,} images: {left}")
-    for i, caption in enumerate(found):
-        if not caption.strip():
-            raise UserError(f"{where}: the caption of {names[i]} (number {i + 1}) is empty")
-    return found
-
-
-def _lines(text: str, names: list[str] | None, where: str) -> list[str]:
-    return _matched(text.splitlines(), names, where)
-
-
-def _table(text: str, names: list[str] | None, where: str) -> list[str]:
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if where.lower().endswith(".tsv") else ",")
-    column = next((c for c in rows.fieldnames or () if c.lower() in ("caption", "prompt")), None)
-    if column is None:
-        raise UserError(f"{where}: a table of captions needs a head with a column called caption or prompt")
-    return _matched([row[column] or "" for row in rows], names, where)
-
-
-def _json_lines(text: str, names: list[str] | None, where: str) -> list[str]:
-    """Lines that name their picture (``file``, ``file_name``), or whose order is the pictures'."""
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            caption, name = row.get("caption", row.get("text")), row.get("file", row.get("file_name"))
-        except (ValueError, RecursionError, AttributeError):
-            raise UserError(f"{where}: line {number} is no JSON object") from None
-        if not isinstance(caption, str):
-            raise UserError(f"{where}: line {number} has no caption")
-        rows.append((name, caption))
-    if names is None or any(name is None for name, _ in rows):
-        return _matched([caption for _, caption in rows], names, where)
-    return _by_name({str(name): caption for name, caption in reversed(rows)}, names, where)
-
-
-def _coco(text: str, names: list[str] | None, where: str) -> list[str]:
-    """COCO's annotations: of several captions of an image, the one with the lowest id."""
-    if names is None:
-        raise UserError(f"{where}: COCO's annotations hold several captions of each image: draw a list from them first")
-    try:
-        content = json.loads(text)
-        files = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        found: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for a in content["annotations"]:
-            found[files[a["image_id"]]].append((a["id"], a["caption"]))
-    except (ValueError, RecursionError, KeyError, TypeError) as e:
-        raise UserError(f"{where}: not COCO's captions ({type(e).__name__}: {e})") from None
-    return _by_name({name: words.one_line(min(several)[1]) for name, several in found.items()}, names, where)
-
-
-def _by_name(found: dict[str, str], names: list[str], where: str) -> list[str]:
-    """By whole name, or by the file's own without its suffix, as generated pictures of JPEGs are PNGs as a rule."""
-    own: dict[str, list[str]] = defaultdict(list)
-    for name, caption in found.items():
-        own[PurePosixPath(name).stem].append(caption)
-    chosen = []
-    for name in names:
-        alike = own.get(PurePosixPath(name).stem, [])
-        if name not in found and len(alike) > 1:
-            raise UserError(f"{where}: several images are called {PurePosixPath(name).stem}: name their folders, too")
-        chosen.append(found.get(name) or next(iter(alike), None))
-    if missing := [name for name, caption in zip(names, chosen, strict=True) if caption is None]:
-        raise UserError(
-            f"{where}: {len(missing):,} of {len(names):,} images have no caption, the first is {missing[0]}"
-        )
-    return _matched([caption or "" for caption in chosen], names, where)

@@ -42,6 +42,9 @@ def opened(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
             offset += len(line)
     if not lines:
         raise UserError(f"{path}: an accuracy log without a picture")
+    if lacking := {f"{i}.bmp" for i in range(len(lines))} - lines.keys():
+        first = min(int(name.removesuffix(".bmp")) for name in lacking)
+        raise UserError(f"{path}: has no picture of caption {first} (qsl_idx), but some of later ones: make it anew")
     handle = os.open(path, os.O_RDONLY)
 
     def read(name: str) -> bytes:

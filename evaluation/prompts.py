@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.image_sets import natural, read_captions
+from evaluation.caption_files import read_captions
+from evaluation.image_sets import natural
 from evaluation.protocols import captions_sha, list_of
 from gigagan.data.captions import one_line
 from gigagan.errors import UserError, command

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from evaluation.declared import CLIP_RESIZES, EXTRACTORS, check_metrics, needs
+from evaluation.declared import CLIP_RESIZES, EXTRACTORS, GROUPS, METRICS, check_metrics, needs
 from gigagan.errors import UserError, nearest
 
 FILE = Path(__file__).with_name("protocols.yaml")
@@ -108,8 +108,11 @@ def list_of(captions: Sequence[str]) -> CaptionList | None:
 
 
 def captions_sha(captions: Sequence[str]) -> str:
-    """SHA-256 of a list of captions, whatever file they stand in: each as UTF-8 with a newline behind it."""
-    return hashlib.sha256("".join(f"{caption}\n" for caption in captions).encode()).hexdigest()
+    """SHA-256 of a list of captions, whatever file they stand in: each single-spaced, in UTF-8, with a newline.
+
+    No tokenizer sees more than one space, and some files keep them where others do not.
+    """
+    return hashlib.sha256("".join(f"{' '.join(caption.split())}\n" for caption in captions).encode()).hexdigest()
 
 
 def sha(protocol: Protocol, data: Mapping[str, Any], weights: Mapping[str, str]) -> str:
@@ -124,7 +127,7 @@ def sha(protocol: Protocol, data: Mapping[str, Any], weights: Mapping[str, str])
 
 def networks(protocol: Protocol, weights: Mapping[str, str]) -> dict[str, str]:
     """Those of ``weights`` that take part in a protocol."""
-    used = {name: weights[name] for name in (protocol.extractor, protocol.clip) if name}
+    used = {name: weights[name] for name in (protocol.extractor, protocol.clip) if name and name != "none"}
     own = (need for name in protocol.metrics for need in needs(name, protocol.extractor, protocol.clip))
     return used | {need: weights[need] for need in own if need in weights}  # a metric's own network
 
@@ -166,6 +169,11 @@ def _find(name: str, section: str, kind: Any) -> Any:
     return made
 
 
+def compares(protocol: Protocol) -> bool:
+    """Whether any of its metrics is against a reference."""
+    return any(METRICS[GROUPS.get(name, (name,))[0]].reference for name in protocol.metrics)
+
+
 def _check(protocol: Protocol) -> None:
     """Raises UserError for a protocol that contradicts itself or asks for what nobody does."""
     choices = {"crop": CROPS, "resize": RESIZES, "extractor": EXTRACTORS, "clip_resize": ("", *CLIP_RESIZES)}
@@ -177,6 +185,8 @@ def _check(protocol: Protocol) -> None:
     for key in ("images", "reference", "side"):
         value = getattr(protocol, key)
         allowed = (ANY,) if key != "side" else (None,)
+        if key == "reference" and value == 0 and not compares(protocol):
+            continue
         if value not in allowed and not (type(value) is int and value > 0):
             raise UserError(f"{key}: must be a positive whole number, not {value!r}")
     if protocol.side and protocol.resize == "none":

@@ -81,14 +81,18 @@ class Reader:
         pictures of several sizes.
         """
         keys = {self._key(images, extractor, captions, sums): extractor for extractor in extractors}
-        missing = {key: extractor for key, extractor in keys.items() if self.store.read(key) is None}
+        given = {key: extractor.given(captions is not None) for key, extractor in keys.items()}
+        missing = {key: e for key, e in keys.items() if self.store.read(key, given[key], len(images)) is None}
         if missing:
             self._pass(images, missing, captions, sums)
         features: Features = {}
         about: Mapping[str, list] = {}
         for key in keys:
-            found, about = self.store.read(key) or ({}, about)
-            features |= found
+            kept = self.store.read(key, given[key], len(images))
+            if kept is None:
+                raise UserError(f"{self.store.folder}: features that were just kept there are gone: try again")
+            features |= kept[0]
+            about = kept[1]
         width, height = about["size"]
         return Read((width, height), about["files"], features)
 

@@ -1,7 +1,7 @@
 """Score any images against any reference, under a protocol.
 
     python -m evaluation.score --protocol gigagan-coco30k@1 --images fake_images --reference val2014 --weights weights
-    python -m evaluation.score --protocol clean-fid@1 --images samples.zip --reference reference.npz --json scores.json
+    python -m evaluation.score --protocol fid@1 --images samples.zip --reference reference.npz --json scores.json
     python -m evaluation.score --protocol gigagan-64@1 --reference reference.zip --save-reference reference.npz
 
 Images are a folder, a zip or a tar; captions stand beside them (captions.txt with a line each in the natural order of
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ def table(result: Any, images: ImageSet, reference: str) -> str:
         "images": f"{images.path}: {len(images):,} of {width}x{height} px",
         "reference": reference,
         "pictures": made,
-        "features": f"{protocol.extractor}" + (f", resized: {resized}" if resized != "none" else ""),
     }
+    if not reference:
+        del about["reference"]
+    if protocol.extractor != "none":
+        about["features"] = protocol.extractor + (f", resized: {resized}" if resized != "none" else "")
     if result.captions_sha:
         known = protocols.list_of(images.captions or [])
         about["captions"] = f"sha256 {result.captions_sha[:12]}, {known.title if known else 'a list of its own'}"
@@ -63,8 +67,10 @@ def table(result: Any, images: ImageSet, reference: str) -> str:
         if score.low is not None:
             intervals.setdefault(METRICS[metric].interval, []).append(METRICS[metric].label)
     notes = [f"interval of {', '.join(labels)}: {interval}" for interval, labels in intervals.items()]
-    biases = {METRICS[metric].bias: METRICS[metric].label for metric in result.scores}
-    notes += [f"bias of {label}: {bias}" for bias, label in biases.items() if bias != "none"]
+    biases: dict[str, list[str]] = {}
+    for metric in result.scores:
+        biases.setdefault(METRICS[metric].bias, []).append(METRICS[metric].label)
+    notes += [f"bias of {', '.join(labels)}: {bias}" for bias, labels in biases.items() if bias != "none"]
     return "\n".join([*lines, "", *notes] if notes else lines)
 
 
@@ -83,18 +89,21 @@ def _row(result: Any, metric: str, score: Any) -> tuple[str, ...]:
 def _digits(value: float, unit: str) -> str:
     if unit == " %":
         return f"{100 * value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+    if abs(value) >= 10:
+        return f"{value:.2f}"
+    return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"
 
 
-def as_json(result: Any, images: ImageSet, reference: str) -> dict[str, Any]:
+def as_json(result: Any, images: ImageSet, reference: Path | None, on: str, threads: int) -> dict[str, Any]:
     """The same, unrounded, with everything that it rests on."""
     known = protocols.list_of(images.captions or []) if result.captions_sha else None
     return {
         "protocol": result.protocol.name,
         "protocol_sha": result.sha,
-        "images": {"path": str(images.path), "n": len(images), "size": list(result.images.size),
+        "images": {"path": _written(images.path), "n": len(images), "size": list(result.images.size),
                    "sha256": result.images.sha},
-        "reference": {"path": reference, "n": result.reference.get("n"), "sha256": result.reference["sha"]},
+        "reference": {"path": _written(reference), "n": result.reference.get("n"), "sha256": result.reference["sha"]},
+        "truth": {"sha256": result.truth_sha or None},
         "captions": {"sha256": result.captions_sha or None, "list": known.name if known else None},
         "weights": result.weights,
         "scores": {
@@ -110,8 +119,19 @@ def as_json(result: Any, images: ImageSet, reference: str) -> dict[str, Any]:
             for metric, score in result.scores.items()
         },
         "warnings": result.warnings,
-        "made": provenance.collect(),
+        "made": provenance.collect(str(device(on)), threads),
     }  # fmt: skip
+
+
+def _written(path: Path | None) -> str | None:
+    """A path as text; what of it is no UTF-8 is replaced."""
+    return None if path is None else os.fsencode(path).decode("utf-8", "replace")
+
+
+def _place(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: name a file or a folder")
+    return Path(text)
 
 
 def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
@@ -123,7 +143,7 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
     else:
         columns = runs.of_nothing(args.suite, args.variant)
     more = {
-        "dataset": result.protocol.dataset,
+        "dataset": result.dataset,
         "resolution": result.side,
         "protocol": result.protocol.name,
         "protocol_sha": result.sha,
@@ -142,10 +162,10 @@ def _list() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m evaluation.score", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--protocol", required=True, help="name with version; list: say which there are")
-    parser.add_argument("--images", type=Path, help="folder, zip or tar of the images to score")
-    parser.add_argument("--reference", type=Path, help="folder, zip or tar of images, or their statistics (.npz)")
-    parser.add_argument("--captions", type=Path, help="of the images, where they do not stand beside them")
-    parser.add_argument("--truth", type=Path, help="ground truth of each image, in their order (PSNR, SSIM, LPIPS)")
+    parser.add_argument("--images", type=_place, help="folder, zip or tar of the images to score")
+    parser.add_argument("--reference", type=_place, help="folder, zip or tar of images, or their statistics (.npz)")
+    parser.add_argument("--captions", type=_place, help="of the images, where they do not stand beside them")
+    parser.add_argument("--truth", type=_place, help="ground truth of each image, in their order (PSNR, SSIM, LPIPS)")
     parser.add_argument("--weights", default=None, metavar="FOLDER", help="of pretrained weights; else config.yaml's")
     parser.add_argument("--judge", default="", help="CLIP that judges, for the suites' own protocols")
     parser.add_argument("--json", metavar="FILE", help="write the scores there, unrounded; - for standard output")
@@ -163,15 +183,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--suite", default="")
     parser.add_argument("--variant", default="")
     parser.add_argument("--seed", type=natural, help="training seed")
-    parser.add_argument("--run", type=Path, help="folder of the run that made the images; none for real ones")
+    parser.add_argument("--run", type=_place, help="folder of the run that made the images; none for real ones")
     parser.add_argument("--kimg", type=from_0, help="thousands of images trained, where a snapshot made the images")
     args = parser.parse_args()
     if args.protocol == "list":
         return args
-    statistics_alone = args.save_reference and not (args.images or args.record or args.json)
-    for name in ("reference",) if statistics_alone else ("images", "reference"):
-        if getattr(args, name) is None:
-            raise UserError(f"--{name} is missing: a folder, a zip or a tar")
+    if not args.images and not (args.save_reference and not args.record and not args.json):
+        raise UserError("--images is missing: a folder, a zip or a tar")
+    if not args.reference and (args.save_reference or protocols.compares(protocols.load(args.protocol))):
+        raise UserError("--reference is missing: a folder, a zip or a tar of images, or their statistics (.npz)")
     if args.record:
         if not args.suite or not args.variant:
             raise UserError("--record wants --suite and --variant")
@@ -180,6 +200,8 @@ def _options() -> argparse.Namespace:
             raise UserError(f"--run and --seed belong to every variant but {runless}, which have neither")
     for name in ("json", "save_reference", "record"):
         if (path := getattr(args, name)) and str(path) != "-":
+            if Path(path).is_dir():
+                raise UserError(f"--{name.replace('_', '-')} {path}: is a folder, not a file to write")
             check_writable(Path(path).parent)
     if args.save_reference and args.save_reference.suffix != ".npz":
         raise UserError(f"--save-reference {args.save_reference}: its name must end in .npz")
@@ -193,8 +215,15 @@ def main() -> None:
         return
     protocol = protocols.load(args.protocol)
     images = ImageSet(args.images, args.captions) if args.images else None
-    reference = args.reference if args.reference.suffix == ".npz" else ImageSet(args.reference)
+    reference: ImageSet | Path | None = args.reference
+    if args.reference and args.reference.suffix.lower() != ".npz":
+        reference = ImageSet(args.reference)
     truth = ImageSet(args.truth) if args.truth else None
+    if args.record and not protocol.dataset and not (isinstance(reference, ImageSet) and reference.about):
+        raise UserError(
+            f"--record: {protocol.name} does not say what its reference is, nor does the reference: give an archive of "
+            "evaluation.reference, or another protocol"
+        )
     import torch
 
     from evaluation.scorer import Scorer
@@ -214,8 +243,9 @@ def main() -> None:
         print(f"warning: {line}", file=sys.stderr)
     n = result.reference.get("n")
     told = f"{args.reference}: {f'{n:,} images' if n else 'statistics, of how many images they do not say'}"
+    told = told if args.reference else ""
     if args.json:
-        content = as_json(result, images, str(args.reference))
+        content = as_json(result, images, args.reference, args.device, scorer.threads)
         if args.json == "-":
             print(json.dumps(content, indent=2, ensure_ascii=False))
         else:

@@ -11,9 +11,9 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from evaluation.extractors import Extractor, Pairs, networks
 from evaluation.feature_store import Features, Store
 from evaluation.image_sets import ImageSet
 from evaluation.metrics import MEASURES, Inputs, Score, measure
+from evaluation.metrics.checks import Doubt
 from evaluation.metrics.frechet import Statistics
 from evaluation.protocols import ANY, Protocol
 from evaluation.reading import Read, Reader
@@ -50,7 +51,8 @@ class Result:
         side: of the pictures that were scored, in pixels.
         images: as they were read.
         reference: how many pictures it has, if that is known, and the hash of their files.
-        captions_sha: of the list of captions; empty where none take part.
+        captions_sha, truth_sha: of the list of captions, and of the ground truths; empty where none take part.
+        dataset: what the reference is.
         weights: hashes of the networks that took part.
         scores: by metric.
         warnings: lines for the reader.
@@ -62,9 +64,11 @@ class Result:
     images: Read
     reference: dict[str, Any]
     captions_sha: str
+    truth_sha: str
+    dataset: str
     weights: dict[str, str]
     scores: dict[str, Score]
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str]
 
     def gate(self, metric: str) -> bool | None:
         """Whether a score lies in its gate; None where it has none."""
@@ -169,7 +173,7 @@ class Scorer:
     def __call__(
         self,
         images: ImageSet,
-        reference: ImageSet | Path,
+        reference: ImageSet | Path | None,
         truth: ImageSet | None = None,
         save_reference: Path | None = None,
     ) -> Result:
@@ -184,31 +188,44 @@ class Scorer:
                 broken pictures, NaN, or a reference that was made in another way.
         """
         self._check(images, reference, truth, save_reference)
-        extractors = [*self.networks, *self._of_set(images, truth)]
         with Store(self.cache) as store, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            lines: list[str] = []
+            warnings.simplefilter("always", Doubt)
+            extractors = [*self.networks, *self._of_set(images, truth)]
+            theirs: Read | None = None
+            there, about, lines = ({}, {"n": 0, "sha": ""}, [])
             how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
             if isinstance(reference, ImageSet):
                 theirs = self._read_reference(reference, how)
                 there, about = theirs.features, {"n": len(reference), "sha": theirs.sha}
                 if save_reference:
                     self._save(save_reference, there, about)
-            else:
-                theirs, (there, about, said) = None, self._statistics(reference)
-                lines += said
+            elif reference:
+                there, about, lines = self._statistics(reference)
             texts = images.captions if self.wants_captions else None
-            read = Reader(*how, "the images", one_size=not self.photographs)
-            ours = read(images, extractors, texts, sums=False)
-            lines += self._remarks(images, ours, theirs)
+            ours = Reader(*how, "the images", one_size=not self.photographs)(images, extractors, texts, sums=False)
+            lines += self._remarks(images, ours, theirs, truth)
             scores = self._scores(images, ours.features, there)
-            lines += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-        captions = protocols.captions_sha(texts) if texts else ""
+            lines += [str(w.message) for w in caught if issubclass(w.category, Doubt)]
+        captions, truths = protocols.captions_sha(texts) if texts else "", truth.sha256() if truth else ""
+        # What of the pictures changes a score and is not the scored images' own.
+        data: dict[str, Any] = {"reference": about["sha"], "captions": captions, "images": len(images)}
+        data |= {"truth": truths} if truth else {}
+        if isinstance(reference, ImageSet) and reference.about and not self.protocol.dataset:
+            data = reference.about  # a suite's: the hash is that of its own rows
         own = {name: sha for extractor in extractors for name, sha in extractor.weights.items()}
-        side = self.protocol.side or max(ours.size)
-        data = {"resolution": side, "reference": about["sha"], "captions": captions, "images": len(images)}
-        sha = protocols.sha(self.protocol, data, own)
-        return Result(self.protocol, sha, side, ours, about, captions, own, scores, list(dict.fromkeys(lines)))
+        return Result(
+            protocol=self.protocol,
+            sha=protocols.sha(self.protocol, data, own),
+            side=self.protocol.side or max(ours.size),
+            images=ours,
+            reference=about,
+            captions_sha=captions,
+            truth_sha=truths,
+            dataset=self.protocol.dataset or str(data.get("dataset", "")),
+            weights=own,
+            scores=scores,
+            warnings=list(dict.fromkeys(lines)),
+        )
 
     def keep(self, reference: ImageSet, path: Path) -> int:
         """Write a reference's statistics without scoring anything, for all that will be; how many pictures it has.
@@ -242,15 +259,18 @@ class Scorer:
                     f"{images.path}: {name} wants {MEASURES[name].least:,} images or more, here are {len(images):,}: "
                     "bring more, or take a protocol without it"
                 )
+        if bool(reference) != bool(self.of_reference):
+            has = "compares with a reference: give --reference" if self.of_reference else "has no reference"
+            raise UserError(f"{protocol.name} {has}")
         if isinstance(reference, ImageSet):
             self._check_reference(reference)
         elif not self.by_statistics:
             wanting = next(name for name in protocol.metrics if _declared(name).reference and name not in FRECHET)
             raise UserError(
                 f"{reference}: {wanting} wants the reference's images: statistics hold no more than a mean and a "
-                "covariance"
+                "covariance. Of those alone there are protocols, too: fid@1, blind-fd@1, fd-dinov2@1"
             )
-        elif len(set(self.of_reference)) > 1:
+        elif reference and len(set(self.of_reference)) > 1:
             raise UserError(f"{reference}: {protocol.name} wants several features of the reference: give its images")
         elif save_reference:
             raise UserError("--save-reference: the reference is a file of statistics already")
@@ -358,7 +378,7 @@ class Scorer:
             if "lpips" in self.wanted and self.lpips:
                 distances["lpips"] = self.lpips
             pairs = Pairs(truth, distances, self.device, self.base)
-            if images.captions:
+            if self.wants_captions and images.captions:
                 pairs.match(images.captions)
             found.append(pairs)
         if "lpips_diversity" in self.wanted:
@@ -369,7 +389,7 @@ class Scorer:
     # -------------------------------------------------------------------------------------------------------- scoring
 
     def _scores(self, images: ImageSet, features: Features, reference: Features) -> dict[str, Score]:
-        captions = images.captions or []
+        captions = (self.wants_captions and images.captions) or []
         meaning = scenes.meaning if "attributes" in self.protocol.metrics else words.meaning
         inputs = Inputs(
             lambda: (np.stack([self.base(images.decode(i)) for i in range(len(images))]), captions),
@@ -388,7 +408,8 @@ class Scorer:
                 bar.update(done)
         return {metric: found[metric] for metric in METRICS if metric in found}
 
-    def _remarks(self, images: ImageSet, read: Read, theirs: Read | None) -> list[str]:
+    @staticmethod
+    def _remarks(images: ImageSet, read: Read, theirs: Read | None, truth: ImageSet | None) -> list[str]:
         """What a reader of the scores should know of the pictures."""
         lines = []
         counts = Counter(read.files)
@@ -404,6 +425,12 @@ class Scorer:
             lines.append(
                 f"{images.path}: {there:,} of its images are in the reference, too, which makes distances small"
             )
+        if truth is not None:
+            pairs = zip(images.names, truth.names, strict=False)
+            if other := next((pair for pair in pairs if PurePath(pair[0]).stem != PurePath(pair[1]).stem), None):
+                lines.append(
+                    f"images and truths are paired in order, as {other[0]} with {other[1]}: their names differ"
+                )
         return lines
 
 

@@ -33,6 +33,9 @@ class Siblings:
         self.weights = {COLUMN: network.sha}
         self._values = self._walk()
 
+    def given(self, text: bool) -> Sequence[str]:
+        return self.gives
+
     def prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         return np.empty(0)
 

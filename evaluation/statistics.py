@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from evaluation.metrics.frechet import Statistics
 from gigagan.errors import UserError
 from gigagan.files import written_whole
+
+ROUNDING = 1e-6
+"""What is left of 0 in statistics that were kept in float32, in terms of the largest variance."""
 
 
 def write(path: str | Path, statistics: Statistics, about: dict[str, Any]) -> None:
@@ -36,11 +41,14 @@ def read(path: str | Path) -> tuple[Statistics, dict[str, Any]]:
             if missing := {"mu", "sigma"} - set(arrays.files):
                 there = ", ".join(arrays.files) or "nothing"
                 raise UserError(f"{path}: no statistics: {', '.join(sorted(missing))} is missing (it holds {there})")
+            if any(np.iscomplexobj(arrays[name]) for name in ("mu", "sigma")):
+                raise UserError(f"{path}: holds complex numbers, which no mean or covariance is: make it again")
             mean, covariance = (np.asarray(arrays[name], np.float64) for name in ("mu", "sigma"))
             about = json.loads(arrays["about"].tobytes()) if "about" in arrays.files else {}
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file of statistics") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:  # pickles among them, which are not read
+    except (ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        # Pickles among them, which are not read, and plain arrays.
         raise UserError(f"{path}: not an .npz of statistics that can be read: {e}") from None
     d = mean.shape[0] if mean.ndim == 1 else 0
     if not d or covariance.shape != (d, d) or not isinstance(about, dict):
@@ -51,8 +59,10 @@ def read(path: str | Path) -> tuple[Statistics, dict[str, Any]]:
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise UserError(f"{path}: holds NaN or infinity: make it again")
     scale = np.abs(np.diag(covariance)).max()
-    if (np.diag(covariance) < 0).any() or np.abs(covariance - covariance.T).max() > 1e-6 * max(scale, 1e-12):
+    if (np.diag(covariance) < 0).any() or np.abs(covariance - covariance.T).max() > ROUNDING * max(scale, 1e-12):
         raise UserError(
             f"{path}: sigma is no covariance (it is not symmetric, or a variance is negative): make it again"
         )
+    if scipy.linalg.eigvalsh(covariance, subset_by_index=[0, 0])[0] < -ROUNDING * scale:
+        raise UserError(f"{path}: sigma is no covariance (an eigenvalue is negative): make it again")
     return Statistics(mean, covariance), about

@@ -6,6 +6,11 @@ import numpy as np
 
 from gigagan.errors import UserError
 
+
+class Doubt(UserWarning):
+    """A score that is given all the same, and why it is not to be trusted; said to whoever asked for it."""
+
+
 ROWS = 1024  # at a time: float64 copies of them are small beside the features, and quick to come by
 
 
@@ -13,8 +18,13 @@ def check_features(metric: str, least: int, **sets: np.ndarray) -> None:
     """Raises UserError unless all ``sets``, {what they are of: features}, are finite, [N, D] with one D, and of at
     least ``least`` images each."""
     shapes = " and ".join(str(list(features.shape)) for features in sets.values())
-    if any(features.ndim != 2 for features in sets.values()) or len({x.shape[1] for x in sets.values()}) > 1:
+    if any(features.ndim != 2 for features in sets.values()):
         raise UserError(f"{metric}: features of one extractor are [images, width]: got {shapes}")
+    if len({x.shape[1] for x in sets.values()}) > 1:
+        raise UserError(
+            f"{metric}: features of one extractor are [images, width], of one width: got {shapes}, of other extractors "
+            "or of pictures of another size"
+        )
     for of, features in sets.items():
         if len(features) < least:
             there = f"the images are {len(features)}" if of == "images" else f"the {of} has {len(features)}"

@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 from scipy.special import stdtrit
 
-from evaluation.metrics.checks import check_features
+from evaluation.metrics.checks import Doubt, check_features
 from evaluation.metrics.frechet import Moments, Statistics, distance_of_moments, moments
 from evaluation.metrics.rows import canonical
 from evaluation.metrics.score import Score
@@ -51,6 +51,7 @@ def fid_infinity(
         warnings.warn(
             f"FID-infinity: subsets of {smallest} images over {features.shape[1]} features have singular covariances, "
             "and the line does not hold there: the figure is not to be trusted",
+            Doubt,
             stacklevel=2,
         )
     order, rng = canonical(features), np.random.default_rng(seed)

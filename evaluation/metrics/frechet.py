@@ -20,7 +20,7 @@ import scipy.linalg
 from scipy.linalg import blas, lapack
 from scipy.special import stdtrit
 
-from evaluation.metrics.checks import ROWS, check_features
+from evaluation.metrics.checks import ROWS, Doubt, check_features
 from evaluation.metrics.rows import shuffled
 from evaluation.metrics.score import Score
 from gigagan.errors import UserError
@@ -188,6 +188,7 @@ def _check(a: np.ndarray, b: np.ndarray | Statistics) -> None:
         warnings.warn(
             f"Fréchet distance of {' and '.join(map(str, numbers))} images over {a.shape[1]} features: too few images, "
             "a covariance is singular and the figure far too large",
+            Doubt,
             stacklevel=3,
         )
 

@@ -152,7 +152,7 @@ def test_captions_beside_the_pictures(tmp_path):
 def test_what_does_not_fit_is_one_clear_line(tmp_path, files, words):
     (tmp_path / "set").mkdir()
     with pytest.raises(UserError) as error:
-        ImageSet(put(tmp_path, files, "folder"))
+        _ = ImageSet(put(tmp_path, files, "folder")).captions
     assert words in error.value.message
     assert "\n" not in error.value.message
 
@@ -200,20 +200,85 @@ def entry(index: int, data: bytes) -> str:
 
 
 def test_an_accuracy_log_of_mlperfs_is_a_set_of_images(tmp_path):
-    pictures = {i: np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in (10, 2, 1)}
+    pictures = {i: np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in (2, 1, 0)}
     lines = [entry(i, picture.tobytes()) for i, picture in pictures.items()] + [entry(2, bytes(192))]
     log = tmp_path / "mlperf_log_accuracy.json"
     log.write_text("[\n" + ",\n".join(lines) + "\n]\n")
     images = ImageSet(log)
-    assert images.names == ["1.bmp", "2.bmp", "10.bmp"]  # of two answers to one caption the first counts
-    for i, index in enumerate((1, 2, 10)):
+    assert images.names == ["0.bmp", "1.bmp", "2.bmp"]  # of two answers to one caption the first counts
+    for i, index in enumerate((0, 1, 2)):
         assert np.array_equal(images.decode(i), pictures[index])
     for lines, words in (
-        ([entry(1, bytes(100))], "entry 1: 100 bytes are no square picture"),
-        ([entry(1, bytes(192))[:90]], "entry 1: broken"),
+        ([entry(0, bytes(100))], "entry 0: 100 bytes are no square picture"),
+        ([entry(0, bytes(192))[:90]], "entry 0: broken"),
+        ([entry(0, bytes(192)), entry(2, bytes(192))], "has no picture of caption 1"),
         ([], "without a picture"),
         (['{"a": 1}'], "not an accuracy log"),
     ):
         log.write_text("[\n" + ",\n".join(lines) + "\n]\n")
         with pytest.raises(UserError, match=words):
             ImageSet(log).decode(0)
+
+
+def coco(identity: object, caption: object) -> bytes:
+    content = {
+        "images": [{"id": 1, "file_name": "1.png"}],
+        "annotations": [{"id": identity, "image_id": 1, "caption": caption}],
+    }
+    return json.dumps(content).encode()
+
+
+def test_captions_are_paired_by_name_or_refused(tmp_path):
+    folder = put(tmp_path, FILES, "folder")
+
+    def read(name: str, text: str) -> list[str]:
+        (tmp_path / name).write_text(text)
+        return ImageSet(folder, tmp_path / name).captions
+
+    assert read("c.csv", "file,caption\n10.png,ten\n1.png,one\n2.png,two\n") == ["one", "two", "ten"]
+    assert read("c.tsv", "file_name\tcaption\nCOCO_1.jpg\tone\nCOCO_2.jpg\ttwo\nCOCO_3.jpg\tten\n") == [
+        "one", "two", "ten",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"1 of 3 images have no caption, the first is 2\.png"):
+        read("d.csv", "file,caption\n10.png,ten\n1.png,one\nother.png,two\n")
+    lines = [{"file": "1.png", "caption": "a"}, {"file": "2.png", "caption": "b"}, {"caption": "c"}]
+    mixed = "".join(json.dumps(line) + "\n" for line in lines)
+    with pytest.raises(UserError, match="2 of 3 lines name their image: name them all, or none"):
+        read("e.jsonl", mixed)
+    below = put(tmp_path / "below", {"y/1.png": png(1), "z/1.png": png(2)}, "folder")
+    (tmp_path / "f.jsonl").write_text(json.dumps({"file": "x/1.png", "caption": "a"}) + "\n")
+    with pytest.raises(UserError, match=r"several images are called 1, and none of its captions is of y/1\.png"):
+        ImageSet(below, tmp_path / "f.jsonl")
+
+
+def test_lines_end_where_lines_end(tmp_path):
+    folder = put(tmp_path, {**FILES, "captions.txt": "a\u2028b\r\nc\x0cd\ne\n\n\n".encode()}, "folder")
+    assert ImageSet(folder).captions == ["a\u2028b", "c\x0cd", "e"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b'caption\n"' + b"x" * 200_000 + b'"\n', "not a table that can be read"),
+        ("a.jsonl", b'{"caption": "\\ud800"}\n' * 3, "holds half a character"),
+        ("a.json", coco(1, None), "not COCO's captions"),
+        ("a.json", coco({}, "a"), "not COCO's captions"),
+    ],
+)  # fmt: skip
+def test_strange_captions_are_one_clear_line(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=words) as error:
+        ImageSet(put(tmp_path, FILES, "folder"), tmp_path / name)
+    assert "\n" not in error.value.message
+
+
+def test_numbers_of_any_length_are_ordered(tmp_path):
+    long = "9" * 6000
+    names = [f"{long}1.png", f"{long}0.png", "007.png", "8.png", "x.png"]
+    assert sorted(names, key=natural) == ["007.png", "8.png", f"{long}0.png", f"{long}1.png", "x.png"]
+
+
+def test_a_list_is_known_whatever_spaces_its_file_keeps():
+    from evaluation.protocols import captions_sha
+
+    assert captions_sha(["a  cat ", "b"]) == captions_sha(["a cat", "b"]) != captions_sha(["a cat b"])

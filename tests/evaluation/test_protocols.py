@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from evaluation import protocols
-from evaluation.image_sets import read_captions
+from evaluation.caption_files import read_captions
 from evaluation.metrics import MEASURES
 from evaluation.protocols import load, load_speed, sha, speed_sha
 from gigagan.errors import UserError
@@ -27,8 +27,9 @@ def test_every_protocol_is_complete(name: str) -> None:
     assert set(protocol.metrics) <= MEASURES.keys()
     inception = protocol.extractor.startswith("inception")
     assert ("fid" in protocol.metrics) == inception  # FD on anything else is never called FID
-    assert {"fd", "fid", "fd_dinov2"} & set(protocol.metrics)
+    assert bool({"fd", "fid", "fd_dinov2"} & set(protocol.metrics)) == (protocol.extractor != "none")
     assert bool(protocol.clip) == ("clip_score" in protocol.metrics)
+    assert protocols.compares(protocol) == (protocol.reference != 0)
     for metric, settings in protocol.settings.items():
         assert settings.keys() <= set(MEASURES[metric].settings)
 

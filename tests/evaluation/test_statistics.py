@@ -40,7 +40,11 @@ def test_what_is_no_statistics_is_one_clear_line(tmp_path):
     crooked, negative = covariance.copy(), covariance.copy()
     crooked[0, 1] += 1
     negative[2, 2] = -1
+    indefinite = np.eye(4)
+    indefinite[0, 1] = indefinite[1, 0] = 2
     wrong = {
+        "an eigenvalue is negative": {"mu": mean, "sigma": indefinite},
+        "complex numbers": {"mu": mean, "sigma": covariance.astype(complex)},
         "sigma is missing": {"mu": mean, "feats": covariance},
         "are not the mean": {"mu": mean[:3], "sigma": covariance},
         "NaN or infinity": {"mu": mean * np.nan, "sigma": covariance},
@@ -53,6 +57,16 @@ def test_what_is_no_statistics_is_one_clear_line(tmp_path):
         with pytest.raises(UserError, match=words) as error:
             statistics.read(tmp_path / "a.npz")
         assert "\n" not in error.value.message
+    np.save(tmp_path / "b.npy", mean)
+    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
+    with pytest.raises(UserError, match="can be read"):
+        statistics.read(tmp_path / "b.npz")
+    np.savez_compressed(tmp_path / "a.npz", mu=mean, sigma=np.random.default_rng(0).normal(size=(4, 4)))
+    broken = bytearray((tmp_path / "a.npz").read_bytes())
+    broken[60:110] = bytes(50)
+    (tmp_path / "a.npz").write_bytes(broken)
+    with pytest.raises(UserError, match="can be read"):
+        statistics.read(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"hello")
     with pytest.raises(UserError, match="can be read"):
         statistics.read(tmp_path / "b.npz")

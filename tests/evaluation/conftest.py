@@ -12,6 +12,7 @@ import pytest
 
 from evaluation.records import METRICS, Row
 from gigagan.archive import write_images
+from tests.evaluation.scoring import command, inception, sets  # noqa: F401 (fixtures)
 
 VARIANTS = ("gigagan", "no_adaptive_kernels", "no_attention", "no_ms_io", "no_matching_loss")
 

@@ -19,7 +19,7 @@ from gigagan.errors import UserError
         ("gigagan-coco30k@1", ["clip-vit-b-32", "inception"]),
         ("stylegan-t-coco30k-64@1", ["clip-vit-g-14", "inception"]),
         ("mlperf-sdxl@1", ["clip-vit-b-32", "inception-pytorch"]),
-        ("pairs@1", ["inception", "vgg16"]),
+        ("pairs@1", ["vgg16"]),
         ("dinov2@1", ["dinov2"]),
         ("fixture-random-weights@1", []),
     ],

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from evaluation import statistics
+from evaluation import statistics_file
 from evaluation.metrics.frechet import Moments, Statistics
 from gigagan.errors import UserError
 
@@ -58,7 +58,7 @@ class Sums:
 
     def finish(self) -> None:
         for name, moments in self._moments.items():
-            statistics.write(self.folder / f"{name}.npz", moments.statistics(), {"images": moments.n})
+            statistics_file.write(self.folder / f"{name}.npz", moments.statistics(), {"images": moments.n})
 
 
 class Store:
@@ -92,7 +92,7 @@ class Store:
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             found: Features = {path.stem: np.load(path, "r", allow_pickle=False) for path in folder.glob("*.npy")}
-            found |= {path.stem: statistics.read(path)[0] for path in folder.glob("*.npz")}
+            found |= {path.stem: statistics_file.read(path)[0] for path in folder.glob("*.npz")}
             whole = {*names} <= {*found} and len(about["files"]) == n and len(about["size"]) == 2
             rows = [len(rows) for rows in found.values() if not isinstance(rows, Statistics)]
         except (OSError, ValueError, EOFError, TypeError, KeyError, UserError):  # in whatever way it is damaged

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation import preprocess, protocols, statistics
+from evaluation import preprocess, protocols, statistics_file
 from evaluation.declared import GROUPS, METRICS, PAIRED, Metric, needs
 from evaluation.extractors import Extractor, Pairs, networks
 from evaluation.feature_store import Features, Store
@@ -323,7 +323,7 @@ class Scorer:
 
     def _statistics(self, path: Path) -> tuple[Features, dict[str, Any], list[str]]:
         """The reference as statistics, what is known of it, and what is to be said."""
-        found, about = statistics.read(path)
+        found, about = statistics_file.read(path)
         name, protocol, lines = self.of_reference[0], self.protocol, []
         if protocol.reference_pin and protocol.reference_pin not in (sha256(path), git_blob(path)):
             raise UserError(
@@ -366,7 +366,7 @@ class Scorer:
         found = features[name]
         assert isinstance(found, Statistics)
         of = {"protocol": self.protocol.name, "dataset": self.protocol.dataset}
-        statistics.write(path, found, self._made(name) | about | of)
+        statistics_file.write(path, found, self._made(name) | about | of)
 
     def _of_set(self, images: ImageSet, truth: ImageSet | None) -> list[Extractor]:
         """Those that are of one set's pictures alone."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import protocols, score, statistics
+from evaluation import protocols, score, statistics_file
 from evaluation.image_sets import ImageSet
 from evaluation.metrics.frechet import frechet_distance, moments
 from gigagan import pretrained as weights
@@ -122,24 +122,24 @@ def test_statistics_that_do_not_fit(command, sets, tmp_path: Path, monkeypatch) 
     images, _reference = sets
     file = tmp_path / "r.npz"
     first = command("blind-fd@1", *sets, "--save-reference", file)
-    there, about = statistics.read(file)
-    statistics.write(file, there, {})  # as clean-fid, pytorch-fid and StudioGAN write them
+    there, about = statistics_file.read(file)
+    statistics_file.write(file, there, {})  # as clean-fid, pytorch-fid and StudioGAN write them
     foreign = command("blind-fd@1", images, file)
     assert "r.npz does not say how it was made" in foreign["said"]
     assert "statistics, of how many images they do not say" in foreign["table"]
     assert values(foreign) == values(first)
     assert foreign["protocol_sha"] != first["protocol_sha"]
     for change in ({"pictures": "crop centre, lanczos to 256 px"}, {"weights": "0" * 64}, {"features": "dinov2"}):
-        statistics.write(file, there, about | change)
+        statistics_file.write(file, there, about | change)
         with pytest.raises(UserError, match=f"was made in another way than blind-fd@1 does it: {next(iter(change))}"):
             command("blind-fd@1", images, file)
-    statistics.write(file, there, about)
+    statistics_file.write(file, there, about)
     numbered = dataclasses.replace(protocols.load("blind-fd@1"), reference=31)
     with monkeypatch.context() as patch:
         patch.setattr(protocols, "load", lambda name: numbered)
         with pytest.raises(UserError, match=r"is against 31 images .* these statistics are of 30"):
             command("blind-fd@1", images, file)
-    statistics.write(file, moments(np.random.default_rng(0).normal(size=(50, 64))), {})
+    statistics_file.write(file, moments(np.random.default_rng(0).normal(size=(50, 64))), {})
     with pytest.raises(UserError, match="statistics of 64 features, inception has 2,048"):
         command("fid@1", images, file)
     with pytest.raises(UserError, match="statistics of 64 features do not compare with images of 68"):
@@ -152,7 +152,7 @@ def test_statistics_that_do_not_fit(command, sets, tmp_path: Path, monkeypatch) 
 
 def test_a_pinned_reference_is_that_one_file(command, sets, tmp_path: Path, monkeypatch) -> None:
     file = tmp_path / "val.npz"
-    statistics.write(file, moments(np.random.default_rng(0).normal(size=(300, 68))), {})
+    statistics_file.write(file, moments(np.random.default_rng(0).normal(size=(300, 68))), {})
     import subprocess
 
     blob = subprocess.run(["git", "hash-object", str(file)], capture_output=True, text=True, check=True).stdout.strip()

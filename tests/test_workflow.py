@@ -89,7 +89,6 @@ def test_photos_plan_with_their_clips(tmp_path):
     ("words", "said"),
     [
         (["suite=dmeo"], "unknown suite 'dmeo' (did you mean 'demo'?)"),
-        (["suite=photos"], "needs shards"),
         (["suite=demo", "device=cude"], "device=cude: no such device (did you mean 'cuda'?)"),
         (["suite=demo", "variants=no_atention"], "unknown variant 'no_atention' (did you mean 'no_attention'?)"),
         (["siute=demo"], "no key 'siute' (did you mean 'suite'?)"),
@@ -103,6 +102,13 @@ def test_a_mistake_is_one_line_before_any_work(words, said):
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len((done.stdout + done.stderr).splitlines()) <= 4  # and what Snakemake says first
+
+
+def test_a_run_without_its_data_is_one_line_before_any_work():
+    done = snakemake(ROOT, "--config", "suite=photos")
+    assert done.returncode != 0
+    assert "needs shards: say where it is with --config suite=photos shards=FOLDER" in done.stdout + done.stderr
+    assert len((done.stdout + done.stderr).splitlines()) <= 4
 
 
 def test_edits_of_upsamplers_are_refused_in_one_line():

@@ -32,6 +32,7 @@ FULL = "gigagan"  # the variant that others are compared with
 FILTERS = ("bicubic", "lanczos")  # the rivals of an upsampler that need no training
 KEYS = ("shards", "images", "annotations", "weights")  # of the workflow's config that entries of suites.yaml may name
 PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
+PICTURES = (".jpg", ".jpeg", ".png")
 READERS = 8
 ENOUGH_KIMG = 1000  # a longer run writes its log and its checkpoints by shares of its budget
 PHOTOGRAPHS = ("shards", "folder", "classes", "coco")
@@ -99,6 +100,7 @@ class Plan:
         self.images = self._place("images", Path.is_dir) if self.photographs else ""
         annotations = [self._place("annotations", Path.is_file)] if self.photographs else []
         self.annotations = annotations if self.given["annotations"] else []
+        self._enough()
         self.photos = Photographs(self.suite, self.base.data.resolution, self.first, self.seeds, self.images)
         self.inception = [self.files["inception"]] if "inception" in self.files else []
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
@@ -127,6 +129,24 @@ class Plan:
             self._refuse(f"suite {self.name} needs {key}: say where it is with --config suite={self.name} {key}={what}")
             return key.upper()
         return str(Path(self.given[key]).expanduser())
+
+    def _enough(self) -> None:
+        """Raises UserError where folders hold what cannot be what is meant, before anything is trained on it."""
+        data = self.base.data
+        if data.name == "shards" and self.given["shards"] and not any(Path(data.path).glob("train-*.tar")):
+            self._refuse(f"suite {self.name}: shards={data.path}: has no train-*.tar")
+        if not (self.images and self.given["images"]):
+            return
+        there = sum(Path(name).suffix.lower() in PICTURES for name in os.listdir(self.images))
+        for name in self.suite.protocols:
+            about = protocols()[name]
+            wanted = about["reference"] + (about["images"] if about.get("disjoint") else 0)
+            if there < wanted or (there > wanted and not about.get("disjoint")):
+                some = "at least " if about.get("disjoint") else ""
+                self._refuse(
+                    f"suite {self.name}: images={self.images}: has {there:,} pictures, {name} wants {some}{wanted:,} "
+                    f"({about['dataset']})"
+                )
 
     def _place(self, key: str, is_there: Callable[[Path], bool]) -> str:
         """The same, which must exist."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from evaluation import paper_figures, paper_tables, plots, plotted, published, records
+from evaluation.digest import digest
 from evaluation.looks import save
 from evaluation.records import Row
 from evaluation.summary import Variant, brief, read_notes, read_variants, summarise
@@ -143,12 +144,14 @@ def main() -> None:
     suites = sorted(path.stem for path in args.records.glob("*.jsonl"))
     if SHOWN not in suites:
         raise UserError(f"{args.records}: no {SHOWN}.jsonl there; take its rows in with evaluation.records add")
+    rows = records.read(args.records / f"{suite}.jsonl" for suite in suites)
+    sections = [section(args.records, args.gallery, suite, args.variants) for suite in suites]
     parts = [
         "# Results\n\nMade by `python -m evaluation.readme` (or `snakemake --cores 1 page`) from `records/`, what is "
-        "committed of the runs; do not edit.\n"
+        "committed of the runs; do not edit. What the scores mean, and which of them must not rank models: "
+        f"[How it is scored](../README.md#how-it-is-scored).\n\nDigest of the {len(rows)} rows below "
+        f"(`python -m evaluation.records digest`): `{digest(rows)}`\n" * sections,
     ]
-    parts += [section(args.records, args.gallery, suite, args.variants) for suite in suites]
-    rows = records.read(args.records / f"{suite}.jsonl" for suite in suites)
     parts.append(paper(rows, args.gallery, args.variants))
     shown = pictures(SHOWN, "results/gallery", ["grid"])
     block = f"{shown}\n{table(args.records, SHOWN, args.variants, short=True)}\n{MORE}"

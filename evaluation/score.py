@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from evaluation import protocols, records, runs
+from evaluation import protocols, records, runs, statistics_file
 from evaluation.declared import EXTRACTORS, METRICS
 from evaluation.image_sets import ImageSet
 from gigagan import provenance
@@ -94,7 +94,9 @@ def _digits(value: float, unit: str) -> str:
     return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"
 
 
-def as_json(result: Any, images: ImageSet, reference: Path | None, on: str, threads: int) -> dict[str, Any]:
+def as_json(
+    result: Any, images: ImageSet, reference: Path | None, truth: Path | None, on: str, threads: int
+) -> dict[str, Any]:
     """The same, unrounded, with everything that it rests on."""
     known = protocols.list_of(images.captions or []) if result.captions_sha else None
     return {
@@ -102,8 +104,9 @@ def as_json(result: Any, images: ImageSet, reference: Path | None, on: str, thre
         "protocol_sha": result.sha,
         "images": {"path": _written(images.path), "n": len(images), "size": list(result.images.size),
                    "sha256": result.images.sha},
-        "reference": {"path": _written(reference), "n": result.reference.get("n"), "sha256": result.reference["sha"]},
-        "truth": {"sha256": result.truth_sha or None},
+        "reference": {"path": _written(reference), "n": result.reference.get("n"),
+                      "sha256": result.reference["sha"] or None},
+        "truth": {"path": _written(truth), "sha256": result.truth_sha or None},
         "captions": {"sha256": result.captions_sha or None, "list": known.name if known else None},
         "weights": result.weights,
         "scores": {
@@ -154,9 +157,16 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
     return [runs.row(columns, metric, score, **more) for metric, score in result.scores.items()]
 
 
+def _data(reference: ImageSet | Path | None) -> dict[str, Any]:
+    """What a suite's reference, as images or as statistics, says of its data."""
+    if isinstance(reference, ImageSet):
+        return reference.about
+    return statistics_file.read(reference)[1].get("data", {}) if reference else {}
+
+
 def _list() -> None:
     for name in protocols.names(speeds=False):
-        print(f"{name:<32}{protocols.load(name).title}")
+        print(f"{name:<38}{protocols.load(name).title}")
 
 
 def _options() -> argparse.Namespace:
@@ -178,7 +188,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=threads, default=None, help="that decode and resize; else one for each core")
     parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="write record rows (JSON lines), with the four below"
+        "--record", type=Path, metavar="FILE", help="write record rows (JSON lines); with the options below"
     )
     parser.add_argument("--suite", default="")
     parser.add_argument("--variant", default="")
@@ -219,7 +229,7 @@ def main() -> None:
     if args.reference and args.reference.suffix.lower() != ".npz":
         reference = ImageSet(args.reference)
     truth = ImageSet(args.truth) if args.truth else None
-    if args.record and not protocol.dataset and not (isinstance(reference, ImageSet) and reference.about):
+    if args.record and not protocol.dataset and not _data(reference):
         raise UserError(
             f"--record: {protocol.name} does not say what its reference is, nor does the reference: give an archive of "
             "evaluation.reference, or another protocol"
@@ -245,7 +255,7 @@ def main() -> None:
     told = f"{args.reference}: {f'{n:,} images' if n else 'statistics, of how many images they do not say'}"
     told = told if args.reference else ""
     if args.json:
-        content = as_json(result, images, args.reference, args.device, scorer.threads)
+        content = as_json(result, images, args.reference, args.truth, args.device, scorer.threads)
         if args.json == "-":
             print(json.dumps(content, indent=2, ensure_ascii=False))
         else:

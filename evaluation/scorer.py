@@ -39,6 +39,8 @@ from gigagan.perceptual import ClipDistance, Lpips, Perceptual
 from gigagan.pretrained import find
 from gigagan.progress import Progress
 
+BY_STATISTICS = {"inception": "fid@1", "pyramid": "blind-fd@1", "dinov2": "fd-dinov2@1"}
+"""The protocol of any number of images that makes do with statistics of its reference."""
 FRECHET = tuple(name for name, measure_ in MEASURES.items() if measure_.by_statistics)
 
 
@@ -196,7 +198,7 @@ class Scorer:
             how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
             if isinstance(reference, ImageSet):
                 theirs = self._read_reference(reference, how)
-                there, about = theirs.features, {"n": len(reference), "sha": theirs.sha}
+                there, about = theirs.features, _noted(reference, theirs)
                 if save_reference:
                     self._save(save_reference, there, about)
             elif reference:
@@ -210,8 +212,8 @@ class Scorer:
         # What of the pictures changes a score and is not the scored images' own.
         data: dict[str, Any] = {"reference": about["sha"], "captions": captions, "images": len(images)}
         data |= {"truth": truths} if truth else {}
-        if isinstance(reference, ImageSet) and reference.about and not self.protocol.dataset:
-            data = reference.about  # a suite's: the hash is that of its own rows
+        if about.get("data") and not self.protocol.dataset:
+            data = about["data"]  # a suite's: the hash is that of its own rows
         own = {name: sha for extractor in extractors for name, sha in extractor.weights.items()}
         return Result(
             protocol=self.protocol,
@@ -238,7 +240,7 @@ class Scorer:
         with Store(self.cache) as store:
             how = (self.base, self._pictures, store, self.batch, self.threads, self.progress)
             read = self._read_reference(reference, how)
-            self._save(path, read.features, {"n": len(reference), "sha": read.sha})
+            self._save(path, read.features, _noted(reference, read))
         return len(reference)
 
     def _read_reference(self, reference: ImageSet, how: tuple[Any, ...]) -> Read:
@@ -264,11 +266,21 @@ class Scorer:
             raise UserError(f"{protocol.name} {has}")
         if isinstance(reference, ImageSet):
             self._check_reference(reference)
+            if protocol.extractor == "pyramid" and not protocol.side:  # as many features as the size makes
+                (h, w, _), (h0, w0, _) = images.decode(0).shape, reference.decode(0).shape
+                if (h, w) != (h0, w0):
+                    raise UserError(
+                        f"{images.path} is of {w}x{h} px, {reference.path} of {w0}x{h0} px: {protocol.name} compares "
+                        "pictures of one size: make them alike"
+                    )
         elif not self.by_statistics:
             wanting = next(name for name in protocol.metrics if _declared(name).reference and name not in FRECHET)
+            other = BY_STATISTICS.get(protocol.extractor)
+            enough = f": {other} makes do with those" if other else ""
             raise UserError(
                 f"{reference}: {wanting} wants the reference's images: statistics hold no more than a mean and a "
-                "covariance. Of those alone there are protocols, too: fid@1, blind-fd@1, fd-dinov2@1"
+                "covariance"
+                f"{enough}"
             )
         elif reference and len(set(self.of_reference)) > 1:
             raise UserError(f"{reference}: {protocol.name} wants several features of the reference: give its images")
@@ -349,7 +361,8 @@ class Scorer:
                 f"{path} does not say how it was made: that it is of {protocol.dataset}, prepared as {protocol.name} "
                 "does it, cannot be checked"
             )
-        return {name: found}, {"n": about.get("n"), "sha": about.get("sha") or sha256(path)}, lines
+        kept = {"n": about.get("n"), "sha": about.get("sha") or sha256(path), "data": about.get("data") or {}}
+        return {name: found}, kept, lines
 
     def _made(self, name: str) -> dict[str, Any]:
         """What of a protocol changes the statistics of a reference."""
@@ -432,6 +445,11 @@ class Scorer:
                     f"images and truths are paired in order, as {other[0]} with {other[1]}: their names differ"
                 )
         return lines
+
+
+def _noted(reference: ImageSet, read: Read) -> dict[str, Any]:
+    """What is known of a reference: how many pictures, the hash of their files, and what a suite says of its data."""
+    return {"n": len(reference), "sha": read.sha, "data": reference.about}
 
 
 def git_blob(path: Path) -> str:

@@ -26,7 +26,7 @@ from evaluation.looks import (
     settle,
     widen,
 )
-from evaluation.summary import Cell, Column, Summary, Variant
+from evaluation.summary import Cell, Column, Summary, Variant, setting
 from evaluation.tables import heading
 
 MEANS = {"prompt": "the prompt's mean", "overall": "the global mean"}
@@ -134,8 +134,20 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
 
 
+def _sides(summary: Summary, column: Column) -> set[int]:
+    """Of the pictures that a column's rows are of, in pixels, where they say it."""
+    return {
+        row["resolution"]
+        for row in summary.rows
+        if (row["metric"], row["protocol_sha"]) == (column.metric, column.protocol_sha)
+        and (not column.setting or setting(row) == column.setting)
+        and row.get("resolution")
+    }
+
+
 def quality_vs_latency(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
-    """A panel per score of pictures, a row of them per device and setting: times of two never share a panel.
+    """A panel per score of pictures, a row of them per device and setting: times of two never share a panel, and a time
+    stands beside scores of the pictures that it buys alone, of their size.
 
     None where no setting has two variants.
     """
@@ -147,7 +159,7 @@ def quality_vs_latency(summary: Summary, known: Mapping[str, Variant]) -> Figure
         panels = []
         for column in (column for metric in QUALITY for column in summary.find(metric)):
             both = [line for line in summary.lines if latency in line.cells and column in line.cells]
-            if len(both) < 2:
+            if len(both) < 2 or len(_sides(summary, latency) | _sides(summary, column)) > 1:
                 continue
             spots = []
             for line in both:

@@ -161,9 +161,8 @@ def find(name: str, weights: str | Path | None = None, quick: bool = False) -> P
         if path.is_file():
             _check(known, path, quick)
             return path
-    where = (
-        f"put it into {weights}" if weights else "put it into a folder and name that as weights in config/config.yaml"
-    )
+    place = weights or "a folder and name that as weights (config/config.yaml, --weights)"
+    where = f"put it into {place}"
     where += f", or at {places[-1]}" if len(places) > bool(weights) else ""
     raise UserError(
         f"{known.file} ({known.about}, {known.size / 1e6:,.0f} MB, sha256 {known.sha256}) is not on this machine: "

@@ -18,6 +18,7 @@ rule prompts:
     params:
         n=PHOTOS.n_prompts,
         code=registry.code("evaluation.prompts"),
+    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     message:
         "{params.n} captions for {wildcards.protocol}, of as many photographs"
     shell:
@@ -39,6 +40,7 @@ rule photographs:
         images=PLAN.images,
         n=PHOTOS.n_reference,
         code=registry.code("evaluation.prompts"),
+    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     message:
         "photographs for {wildcards.protocol}: those of the prompts, and {params.n} others as the reference"
     shell:
@@ -67,6 +69,7 @@ rule statistics:
         device=PLAN.device,
         threads=PLAN.threads,
         definitions=PLAN.protocols,
+    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     message:
         "statistics of the reference of {wildcards.protocol}"
     shell:

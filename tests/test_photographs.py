@@ -54,6 +54,19 @@ def config(suite: str, places: dict[str, Path], *more: str) -> list[str]:
     return ["--config", f"suite={suite}", *(f"{key}={place}" for key, place in places.items()), *more]
 
 
+def test_folders_that_cannot_be_what_is_meant_are_noticed_before_any_work(made, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    for file in sorted(made["images"].iterdir())[:54]:
+        (few / file.name).symlink_to(file)
+    given = {"suite": "paper_fixture", **{key: str(place) for key, place in made.items()}}
+    plan.Plan(given)
+    with pytest.raises(UserError, match="has 54 pictures, fixture-random-weights-enlarged@1 wants 64"):
+        plan.Plan(given | {"images": str(few)})
+    with pytest.raises(UserError, match=r"shards=.*: has no train-\*\.tar"):
+        plan.Plan(given | {"shards": str(made["images"])})
+
+
 @pytest.mark.parametrize(
     ("words", "dry"),
     [
@@ -139,13 +152,13 @@ def test_gpus_share_a_batch_evenly(brought):
     from ablations.plan import Plan
 
     given = {key: str(place) for key, place in brought.items()}
-    plan = Plan({"suite": "paper", **given, "device": "cuda", "gpus": 8})
+    plan = Plan({"suite": "paper", **given, "device": "cuda", "gpus": 8}, dry=True)
     assert plan.launch == "torchrun --standalone --nproc-per-node 8 -m"
     assert (plan.gpu, plan.gpus, plan.cpus) == (1, 8, 72)
-    assert Plan({"suite": "paper", **given, "device": "cpu", "gpus": 8}).launch == "python -m"
+    assert Plan({"suite": "paper", **given, "device": "cpu", "gpus": 8}, dry=True).launch == "python -m"
     for gpus, words in ((3, "gigagan trains batches of 256"), ("x", "write how many"), (0, "write how many")):
         with pytest.raises(UserError, match=f"gpus={gpus}: {words}"):
-            Plan({"suite": "paper", **given, "device": "cuda", "gpus": gpus})
+            Plan({"suite": "paper", **given, "device": "cuda", "gpus": gpus}, dry=True)
 
 
 def test_long_runs_write_their_checkpoints_by_shares(brought):
@@ -153,7 +166,7 @@ def test_long_runs_write_their_checkpoints_by_shares(brought):
 
     from ablations.plan import Plan
 
-    plan = Plan({"suite": "paper", **{key: str(place) for key, place in brought.items()}})
+    plan = Plan({"suite": "paper", **{key: str(place) for key, place in brought.items()}}, dry=True)
     assert plan.rhythm(SimpleNamespace(variant="gigagan"))[:4] == ["--tick", "25.6", "--checkpoint", "25.6"]
     assert Plan({"suite": "demo"}).rhythm(SimpleNamespace(variant="gigagan")) == []
 

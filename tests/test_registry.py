@@ -283,6 +283,9 @@ def test_photographs_need_a_folder_that_exists(tmp_path):
         Plan({"suite": "photos"})
     with pytest.raises(UserError, match="no such folder"):
         Plan({"suite": "photos", "shards": str(tmp_path / "nowhere")})
+    with pytest.raises(UserError, match=r"has no train-\*\.tar"):
+        Plan({"suite": "photos", "shards": str(tmp_path)})
+    (tmp_path / "train-00000.tar").touch()
     plan = Plan({"suite": "photos", "shards": str(tmp_path)})
     assert f"data.path={tmp_path}" in plan.suite.overrides
     assert plan.pretrain_data == ["--data", "shards", "--path", str(tmp_path), "--resolution", "32"]
@@ -345,6 +348,7 @@ def test_the_workflow_knows_the_files_of_clips_that_are_shipped_and_of_those_it_
     demo = Plan({"suite": "demo"})
     assert demo.clips("conditioner") == [f"gigagan/weights/scenes-conditioner/{weights}"]
     assert demo.clips("judge") == [f"evaluation/weights/scenes-judge/{weights}"]
+    (tmp_path / "train-00000.tar").touch()
     photos = Plan({"suite": "photos", "shards": str(tmp_path)})
     assert photos.clips("judge") == [f"runs/photos/clip/judge/{weights}"]
 

@@ -178,7 +178,7 @@ def _check(a: np.ndarray, b: np.ndarray | Statistics) -> None:
         if a.shape[1] != len(b.mean):
             raise UserError(
                 f"statistics of {len(b.mean)} features do not compare with images of {a.shape[1]}: they are of another "
-                "extractor"
+                "extractor, or of pictures of another size"
             )
         numbers = [len(a)]
     else:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from evaluation import protocols, records
 from evaluation.declared import PAIRED
-from evaluation.image_sets import ImageSet
 from evaluation.metrics import MEASURES
 from gigagan import pretrained as weights
 from gigagan.data.scenes import Scenes
@@ -73,7 +72,7 @@ def test_no_score_depends_on_batch_threads_or_the_order_of_files(command, sets, 
 def test_features_are_kept_in_a_cache(command, sets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = command("blind@1", *sets, "--cache", tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr(ImageSet, "decode", lambda *_: pytest.fail("read again"))
+        patch.setattr("evaluation.reading.decoded", lambda *_: pytest.fail("read again"))
         assert command("blind@1", *sets, "--cache", tmp_path / "cache")["scores"] == first["scores"]
     picture(7).rotate(90).save(sets[0] / "3.png")  # another picture: other features
     assert command("blind@1", *sets, "--cache", tmp_path / "cache")["scores"] != first["scores"]

@@ -76,6 +76,22 @@ def test_times_of_two_devices_never_share_a_panel(make_suite) -> None:
     assert len(figure.axes) == 6
 
 
+def test_a_latency_stands_beside_scores_of_the_pictures_that_it_buys(make_suite) -> None:
+    def sized(rows: list[dict], side: int) -> list[dict]:
+        return [row | {"resolution": side} for row in rows]
+
+    rows = make_suite()
+    scores = [row for row in rows if row["metric"] != "latency_ms"]
+    small = [row for row in scores if row["protocol"] != "scenes-blind@1"]
+    large = [row for row in scores if row["protocol"] == "scenes-blind@1"]  # as if of enlarged pictures
+    both = [*sized(spread(rows), 16), *sized(spread(rows, faster=0.5), 32)]
+    figure = tradeoffs.quality_vs_latency(summarise([*sized(small, 16), *sized(large, 32), *both], "demo"), {})
+    panels = [axes for axes in figure.axes if axes.get_ylabel()]
+    assert len(panels) == 3  # FD and CLIP score of the small ones, FD of the large ones; not six
+    mixed = [*sized(small, 16), *sized(spread(rows), 32)]
+    assert tradeoffs.quality_vs_latency(summarise(mixed, "demo"), {}) is None
+
+
 def test_one_variant_alone_is_no_trade_off_and_diverged_ones_are_left_out(make_suite) -> None:
     rows = [row for row in make_suite() if row["variant"] in ("gigagan", "no_ms_io", "real")]
     alone = [row for row in rows if row["variant"] != "no_ms_io"]

@@ -150,9 +150,10 @@ def main() -> None:
         "# Results\n\nMade by `python -m evaluation.readme` (or `snakemake --cores 1 page`) from `records/`, what is "
         "committed of the runs; do not edit. What the scores mean, and which of them must not rank models: "
         f"[How it is scored](../README.md#how-it-is-scored).\n\nDigest of the {len(rows)} rows below "
-        f"(`python -m evaluation.records digest`): `{digest(rows)}`\n" * sections,
+        f"(`python -m evaluation.records digest`): `{digest(rows)}`\n",
+        *sections,
+        paper(rows, args.gallery, args.variants),
     ]
-    parts.append(paper(rows, args.gallery, args.variants))
     shown = pictures(SHOWN, "results/gallery", ["grid"])
     block = f"{shown}\n{table(args.records, SHOWN, args.variants, short=True)}\n{MORE}"
     files.write_text("README.md", front(Path("README.md").read_text(encoding="utf-8"), block))

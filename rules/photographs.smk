@@ -15,10 +15,10 @@ rule prompts:
         f"{SHARED}/prompts.log",
     wildcard_constraints:
         protocol=PHOTOS.names,
+    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     params:
         n=PHOTOS.n_prompts,
         code=registry.code("evaluation.prompts"),
-    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     message:
         "{params.n} captions for {wildcards.protocol}, of as many photographs"
     shell:
@@ -36,11 +36,11 @@ rule photographs:
         f"{SHARED}/photographs.log",
     wildcard_constraints:
         protocol=PHOTOS.names,
+    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     params:
         images=PLAN.images,
         n=PHOTOS.n_reference,
         code=registry.code("evaluation.prompts"),
-    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     message:
         "photographs for {wildcards.protocol}: those of the prompts, and {params.n} others as the reference"
     shell:
@@ -60,6 +60,7 @@ rule statistics:
         f"{SHARED}/reference.log",
     wildcard_constraints:
         protocol=PHOTOS.names,
+    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     threads: PLAN.readers
     resources:
         gpu=PLAN.gpu,
@@ -69,7 +70,6 @@ rule statistics:
         device=PLAN.device,
         threads=PLAN.threads,
         definitions=PLAN.protocols,
-    priority: 10  # wrong photographs or annotations are to be noticed before anything is trained
     message:
         "statistics of the reference of {wildcards.protocol}"
     shell:

@@ -118,15 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="rows (JSON lines)")
     args = parser.parse_args()
     chosen = [protocols.load(name) for name in args.protocols.split(",")]
-    if (args.variant in records.RUNLESS) != (args.run is None) or (args.run is None) != (args.seed is None):
-        runless = ", ".join(map(repr, records.RUNLESS))
-        raise UserError(f"--run and --seed belong to every variant but {runless}, which have neither")
-    if args.run:
-        columns = runs.of_run(args.run, args.suite, args.variant, args.seed)
-    else:
-        columns = runs.of_nothing(args.suite, args.variant)
-    if args.kimg is not None:
-        columns |= {"kimg": args.kimg, "seconds": None}
+    columns = runs.columns(args.suite, args.variant, args.seed, args.run, args.kimg)
     features, about = feature_file.read(args.features)
     reference, about_reference = feature_file.read(args.reference_features)
     if about["images_sha256"] != sha256(args.images):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.metrics.score import Score
-from evaluation.records import METRICS, SCHEMA, Row, validate
+from evaluation.records import METRICS, RUNLESS, SCHEMA, Row, validate
 from gigagan import provenance
 from gigagan.errors import UserError
 
@@ -54,6 +54,25 @@ def of_nothing(suite: str, variant: str) -> Row:
         **nothing,
         **{name: here[name] for name in MACHINE},
     }
+
+
+def check_whose(variant: str, seed: int | None, folder: Path | None) -> None:
+    """Raises UserError unless a run and its seed are named, or for rows that no run made, neither."""
+    if (variant in RUNLESS) != (folder is None) or (folder is None) != (seed is None):
+        runless = ", ".join(map(repr, RUNLESS))
+        raise UserError(f"--run and --seed belong to every variant but {runless}, which have neither")
+
+
+def columns(suite: str, variant: str, seed: int | None, folder: Path | None, kimg: float | None) -> Row:
+    """What rows say of a run, or of what no run made; ``kimg``: the run's snapshot that is scored, if it is one.
+
+    Raises UserError as ``check_whose`` and ``of_run``.
+    """
+    check_whose(variant, seed, folder)
+    if folder is None or seed is None:
+        return of_nothing(suite, variant)
+    found = of_run(folder, suite, variant, seed)
+    return found if kimg is None else found | {"kimg": kimg, "seconds": None}
 
 
 def row(columns: Row, metric: str, score: Score, **more: Any) -> Row:

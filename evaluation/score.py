@@ -141,10 +141,7 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
     """The scores as record rows of a run, or of real images where there is none."""
     from evaluation.rows import mark
 
-    if args.run:
-        columns = runs.of_run(args.run, args.suite, args.variant, args.seed)
-    else:
-        columns = runs.of_nothing(args.suite, args.variant)
+    columns = runs.columns(args.suite, args.variant, args.seed, args.run, args.kimg)
     more = {
         "dataset": result.dataset,
         "resolution": result.side,
@@ -152,8 +149,6 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
         "protocol_sha": result.sha,
         **mark(result.protocol, args.run, result.weights),
     }
-    if args.kimg is not None:
-        columns |= {"kimg": args.kimg, "seconds": None}
     return [runs.row(columns, metric, score, **more) for metric, score in result.scores.items()]
 
 
@@ -205,9 +200,7 @@ def _options() -> argparse.Namespace:
     if args.record:
         if not args.suite or not args.variant:
             raise UserError("--record wants --suite and --variant")
-        if (args.variant in records.RUNLESS) != (args.run is None) or (args.run is None) != (args.seed is None):
-            runless = ", ".join(map(repr, records.RUNLESS))
-            raise UserError(f"--run and --seed belong to every variant but {runless}, which have neither")
+        runs.check_whose(args.variant, args.seed, args.run)
     for name in ("json", "save_reference", "record"):
         if (path := getattr(args, name)) and str(path) != "-":
             if Path(path).is_dir():

@@ -186,12 +186,17 @@ def quality_vs_latency(summary: Summary, known: Mapping[str, Variant]) -> Figure
     )
 
 
+LONG = 36
+"""Letters that stand beside an axis in one line without leaving its panel."""
+
+
 def _of_columns(summary: Summary, latency: Column, column: Column, spots: list[Spot]) -> Panel:
     below = heading(column, summary.columns)[1]
     name = f"{column.about.label}\u00a0{column.arrow}"
+    between = "\n" if len(name) + len(below) > LONG else " "
     return Panel(
         ", ".join(filter(None, latency.setting)),
-        f"{name} ({below})" if below else name,
+        f"{name}{between}({below})" if below else name,
         "latency, ms ↓ (logarithmic)",
         bool(column.about.higher_is_better),
         spots,

@@ -92,6 +92,19 @@ def test_a_latency_stands_beside_scores_of_the_pictures_that_it_buys(make_suite)
     assert tradeoffs.quality_vs_latency(summarise(mixed, "demo"), {}) is None
 
 
+def test_long_names_of_protocols_stay_in_their_panels(make_suite) -> None:
+    long = "fixture-random-weights-enlarged@1"
+    rows = [row | {"protocol": long} if row["protocol"] == "scenes@2" else row for row in make_suite()]
+    figure = tradeoffs.quality_vs_latency(summarise(rows, "demo"), {})
+    panels = [axes for axes in figure.axes if long in axes.get_ylabel()]
+    assert panels
+    figure.draw_without_rendering()
+    for axes in panels:
+        box, panel = axes.yaxis.label.get_window_extent(), axes.bbox
+        assert panel.y0 - 1 <= box.y0
+        assert box.y1 <= panel.y1 + 1
+
+
 def test_one_variant_alone_is_no_trade_off_and_diverged_ones_are_left_out(make_suite) -> None:
     rows = [row for row in make_suite() if row["variant"] in ("gigagan", "no_ms_io", "real")]
     alone = [row for row in rows if row["variant"] != "no_ms_io"]

@@ -91,39 +91,25 @@ def without_files(config: Config) -> Config:
 
 
 def _counter() -> Any:
-    """A mode under which every tensor's storage is counted from its first use to its end, and every operation.
-
-    PyTorch's own counter of operations does not go with the second derivative of R1, so this one asks its formulas, but
-    for one: its gradient of a convolution counts the groups of adaptive kernels, a group a picture, once too often.
-    """
-    import math
+    """A mode under which every tensor's storage is counted from its first use to its end, and every operation."""
     import weakref
 
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
-    from torch.utils.flop_counter import flop_registry
 
-    def backward(out: Any, x: Any, weight: Any, *more: Any, **_: Any) -> int:
-        transposed, wanted = more[4], more[7]
-        forward = 2 * (x if transposed else out).numel() * math.prod(weight.shape[1:])
-        return forward * sum(wanted[:2])  # the pictures' gradient and the weights' cost as much as the forward pass
+    from gigagan.flops import FlopCounter
 
-    formulas = {**flop_registry, torch.ops.aten.convolution_backward: backward}
-
-    class Counter(TorchDispatchMode):
+    class Counter(FlopCounter):
         def __init__(self) -> None:
             super().__init__()
-            self.live = self.peak = self.flops = 0
+            self.live = self.peak = 0
             self.held: dict[int, int] = {}
 
         def forget(self, storage: int) -> None:
             self.live -= self.held.pop(storage, 0)
 
         def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = operation(*args, **(kwargs or {}))
-            if formula := formulas.get(operation._overloadpacket):
-                self.flops += formula(*args, **(kwargs or {}), out_val=result)
+            result = super().__torch_dispatch__(operation, types, args, kwargs)
             for tensor in tree_leaves(result):
                 if not isinstance(tensor, torch.Tensor):
                     continue

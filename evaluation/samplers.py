@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.rivals import config as rivals
+from evaluation.rivals import families
 from gigagan import latents, sampling, upsample
 from gigagan.archive import read_images
+from gigagan.config import Config
 from gigagan.errors import UserError
 from gigagan.networks.condition import Condition
 from gigagan.pixels import to_tensor
@@ -69,9 +72,12 @@ class Chained:
 def load(run: Path, device: str | torch.device, snapshot: int | None = None, small: Path | None = None) -> Sampler:
     """A run's averaged generator, or its snapshot after so many images; an upsampler's with the pictures it enlarges.
 
-    Raises UserError as sampling.load, and where an upsampler has no pictures.
+    Raises UserError as sampling.load and rivals.families.load, and where an upsampler has no pictures.
     """
-    if not sampling.read_about(Path(run))["config"].upsampler.input:
+    config = sampling.read_about(Path(run), rivals.kind)["config"]
+    if not isinstance(config, Config):
+        return families.load(run, device, snapshot)
+    if not config.upsampler.input:
         return sampling.load(run, device, snapshot)
     if small is None:
         raise UserError(f"{run}: an upsampler: say with --small which pictures it is to enlarge")

@@ -9,15 +9,13 @@ one entry per resolution, from 4 px up.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import math
-import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gigagan.errors import UserError, nearest
+from gigagan.errors import UserError
+from gigagan.overrides import check_bounds, difference, parse, restored, to_dict, written
 
 # Raise it when a change of code changes what a given recipe trains: the hash of every recipe changes with it.
 RECIPE_VERSION = 2
@@ -254,21 +252,6 @@ BOUNDS = {
 MAY_BE_EMPTY = ("attention_resolutions", "attention_depth")  # where attention.kinds=none
 
 
-def _outside(values: tuple[float, ...], interval: str) -> str:
-    """Nothing where there are ``values`` and all lie within ``interval``, else what they must be."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    above, below = interval[0] == "(", interval[-1] == ")"
-
-    def within(value: float) -> bool:  # NaN is not; infinity is below no end
-        return (value > low if above else value >= low) and (value < high if below else value <= high)
-
-    if values and all(within(value) for value in values):
-        return ""
-    words = "" if all(math.isfinite(value) for value in values) else "finite and "
-    words += f"{'above' if above else 'at least'} {low:g}"
-    return words if math.isinf(high) else f"{words} and {'below' if below else 'at most'} {high:g}"
-
-
 @dataclass(frozen=True)
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
@@ -290,14 +273,14 @@ class Config:
         for name in ("generator", "discriminator"):
             part = getattr(self, name)
             sides, depths = part.attention_resolutions, part.attention_depth
-            given = f"{name}.attention_resolutions={_format(sides)}"
+            given = f"{name}.attention_resolutions={written(sides)}"
             if wrong := [side for side in sides if side < 4 or side & (side - 1)]:
                 raise UserError(f"{given}: {wrong[0]} px is no level")
             if self.attention.kinds != "none" and min(sides, default=r + 1) > r:
                 raise UserError(f"{given}: none up to data.resolution={r}; if that is meant, say attention.kinds=none")
             if len(depths) not in (1, len(sides)):
                 raise UserError(
-                    f"{name}.attention_depth={_format(depths)} has {len(depths)} entries for {len(sides)} attention "
+                    f"{name}.attention_depth={written(depths)} has {len(depths)} entries for {len(sides)} attention "
                     "resolutions: give one, or one for each"
                 )
             if part.channel_base < r:
@@ -306,14 +289,9 @@ class Config:
         levels = r.bit_length() - 2 if "input" in self.discriminator.multi_scale else 1
         if not any(self.loss.scale_ratio[:levels]):
             raise UserError(
-                f"loss.scale_ratio={_format(self.loss.scale_ratio)}: no level that D looks at has any weight"
+                f"loss.scale_ratio={written(self.loss.scale_ratio)}: no level that D looks at has any weight"
             )
-        for path, interval in BOUNDS.items():
-            section, name = path.split(".")
-            value = getattr(getattr(self, section), name)
-            values = value if isinstance(value, tuple) else (value,)
-            if (values or name not in MAY_BE_EMPTY) and (wanted := _outside(values, interval)):
-                raise UserError(f"{path}={_format(value)}: must be {wanted}")
+        check_bounds(self, BOUNDS, MAY_BE_EMPTY)
         self._check_condition()
         self._check_upsampler()
         self._check_groups()
@@ -341,7 +319,7 @@ class Config:
                 raise UserError(f"upsampler.{name}={side}: must be a power of two")
         if self.attention.kinds != "none" and min(self.generator.attention_resolutions, default=r) < u.lowest:
             raise UserError(
-                f"generator.attention_resolutions={_format(self.generator.attention_resolutions)}: an upsampler's "
+                f"generator.attention_resolutions={written(self.generator.attention_resolutions)}: an upsampler's "
                 f"begin at upsampler.lowest={u.lowest}"
             )
         if not u.lowest <= u.input < r:
@@ -373,81 +351,19 @@ def channels(base: int, maximum: int, resolution: int) -> int:
     return min(base // resolution, maximum)
 
 
-def _parse(text: str, kind: Any, path: str) -> Any:
-    origin = typing.get_origin(kind)
-    try:
-        if origin is Literal:
-            if text not in typing.get_args(kind):
-                raise UserError(f"{path}={text}: no such choice{nearest(text, typing.get_args(kind))}")
-            return text
-        if origin is tuple:
-            entry = typing.get_args(kind)[0]
-            parts = [part for part in text.strip("[]() ").split(",") if part.strip()]
-            return tuple(_parse(part.strip(), entry, path) for part in parts)
-        if kind is bool:
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return kind(text)
-    except (ValueError, KeyError):
-        name = getattr(kind, "__name__", str(kind))
-        raise UserError(f"{path}={text}: {text!r} is not a {name}") from None
-
-
 def parse_overrides(overrides: list[str], base: Config | None = None) -> Config:
-    """``["train.kimg=20", ...]`` over ``base`` (or the defaults).
-
-    Raises UserError for a string that is no ``path=value``, an unknown path (with the nearest known one) or a value of
-    the wrong type.
-    """
-    tree: dict[str, dict[str, Any]] = {f.name: {} for f in dataclasses.fields(Config)}
-    kinds = {f"{s}.{f}": kind for s, fs in _fields().items() for f, kind in fs.items()}
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals:
-            raise UserError(f"{override!r} is no override: write path=value, as in train.kimg=20")
-        if path not in kinds:
-            raise UserError(f"unknown override {path!r}{nearest(path, kinds)}")
-        section, name = path.split(".")
-        tree[section][name] = _parse(text, kinds[path], path)
-    base = base or Config()
-    parts = {s: dataclasses.replace(getattr(base, s), **values) for s, values in tree.items()}
-    return Config(**parts)
-
-
-def _fields() -> dict[str, dict[str, Any]]:
-    sections = typing.get_type_hints(Config)
-    return {name: typing.get_type_hints(part) for name, part in sections.items()}
+    """``["train.kimg=20", ...]`` over ``base`` (or the defaults). Raises UserError as ``gigagan.overrides.parse``."""
+    return parse(overrides, base or Config())
 
 
 def to_overrides(config: Config, defaults: Config | None = None) -> list[str]:
     """The shortest list of overrides that makes ``config`` out of ``defaults``; the inverse of parse_overrides."""
-    defaults = defaults or Config()
-    out = []
-    for section, names in _fields().items():
-        for name in names:
-            value = getattr(getattr(config, section), name)
-            if value != getattr(getattr(defaults, section), name):
-                out.append(f"{section}.{name}={_format(value)}")
-    return out
-
-
-def _format(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(str(v) for v in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    return dataclasses.asdict(config)
+    return difference(config, defaults or Config())
 
 
 def from_dict(values: dict[str, Any]) -> Config:
     """Inverse of to_dict (through JSON too, where tuples became lists). Raises UserError for unknown names."""
-    flat = [
-        f"{section}.{name}={_format(tuple(v) if isinstance(v, list) else v)}"
-        for section, names in values.items()
-        for name, v in names.items()
-    ]
-    return parse_overrides(flat)
+    return restored(values, Config)
 
 
 # Fields that are younger than the records of this recipe version, with the value that does what was done before there
@@ -470,7 +386,7 @@ NOT_IN_RECIPE = (
 )
 
 
-def recipe_sha(config: Config, contents: dict[str, str]) -> str:
+def recipe_sha(config: Any, contents: dict[str, str]) -> str:
     """12 hex digits over everything but the seed that determines what is learned; checked when a run is resumed.
 
     ``contents`` adds what the config only points at, where it does: hashes of the text encoder's weights, of the data.

@@ -1,13 +1,15 @@
-"""A PNG written row by row, so that a picture of any size takes no more memory than the rows at hand."""
+"""PNGs: one written row by row, so that a picture of any size takes no more memory than the rows at hand, and grids."""
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
 from collections.abc import Iterable
 
 import numpy as np
+from PIL import Image
 
 from gigagan.files import written_whole
 
@@ -35,6 +37,19 @@ def write_png(path: str | os.PathLike[str], size: tuple[int, int], bands: Iterab
             raise ValueError(f"{written} rows for a picture {height} px high")
         file.write(_chunk(b"IDAT", packer.flush()))
         file.write(_chunk(b"IEND", b""))
+
+
+def write_grid(path: str | os.PathLike[str], images: np.ndarray, columns: int) -> None:
+    """uint8 [N, H, W, 3] as one PNG, small ones up to four times enlarged without smoothing; places left over are
+    white."""
+    n, h, w = images.shape[:3]
+    zoom = max(1, min(4, 256 // h))
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
+    images = np.concatenate([images, np.full((rows * columns - n, h, w, 3), 255, np.uint8)])
+    sheet = images.reshape(rows, columns, h, w, 3).swapaxes(1, 2).reshape(rows * h, columns * w, 3)
+    with written_whole(path) as temporary:
+        Image.fromarray(sheet.repeat(zoom, 0).repeat(zoom, 1)).save(temporary)
 
 
 def _filtered(band: np.ndarray) -> np.ndarray:

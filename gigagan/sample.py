@@ -20,26 +20,27 @@ from gigagan.errors import UserError, command
 from gigagan.files import check_writable
 from gigagan.latents import Truncation
 from gigagan.options import DEVICE_HELP, device, natural, positive, real, threads
+from gigagan.png import write_grid
 from gigagan.progress import Progress
-from gigagan.sampling import GeneratorSampler, check_prompts, load
-from gigagan.train import write_grid
+from gigagan.sampling import Sampler, check_prompts, load
 from gigagan.upsample import Upsampling
 from gigagan.upsample import load as load_upsampler
 
 
 def draw(
-    sampler: GeneratorSampler,
+    sampler: Sampler,
     captions: list[str],
     seeds: list[int],
     batch: int,
     truncation: Truncation | None = None,
 ) -> np.ndarray:
-    """uint8 [N, R, R, 3], with progress."""
+    """uint8 [N, R, R, 3], with progress; ``truncation`` is for samplers that know it."""
+    more = () if truncation is None else (truncation,)
     images = np.empty((len(captions), sampler.resolution, sampler.resolution, 3), np.uint8)
     progress = Progress(len(captions))
     for start in range(0, len(captions), batch):
         rows = slice(start, start + batch)
-        images[rows] = sampler(captions[rows], seeds[rows], truncation)
+        images[rows] = sampler(captions[rows], seeds[rows], *more)
         progress.update(min(start + batch, len(captions)))
     return images
 

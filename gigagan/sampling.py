@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,17 +15,20 @@ from torch import Tensor, nn
 
 from gigagan import latents
 from gigagan.clip import LOCAL_DIR, Clip
-from gigagan.config import YOUNGER, Config, from_dict
+from gigagan.config import YOUNGER, Config
 from gigagan.errors import UserError, nearest, short
 from gigagan.latents import Truncation
 from gigagan.networks.condition import ClassEmbedding, Condition, Labels, Unconditional
 from gigagan.networks.generator import Generator, Style
 from gigagan.networks.text import Text, TextFeatures
 from gigagan.networks.upsampler import Upsampler, generator_of
+from gigagan.overrides import restored
 from gigagan.pixels import to_uint8
 from gigagan.training.checkpoint import load_into, load_tensors
 
 LONGEST = 5000  # characters of a prompt: far more than any CLIP reads, so what is longer is a mistake
+OWN = "gigagan"
+"""The family of a run that does not say one."""
 WEIGHTS, STYLE_MEAN = "weights.safetensors", "style_mean.safetensors"
 
 
@@ -214,16 +217,20 @@ class GeneratorSampler:
         return to_uint8(self.generate(self.encode(captions), seeds, truncation))
 
 
-def read_about(run: Path) -> dict[str, Any]:
-    """What a run folder says of itself. Raises UserError where there is none, or it cannot be read."""
+def read_about(run: Path, kind: Callable[[str], type] = lambda family: Config) -> dict[str, Any]:
+    """What a run folder says of itself; ``kind``: the configuration of its family, by name.
+
+    Raises UserError where there is none, or it cannot be read.
+    """
     path = run / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
+        family = about.setdefault("family", OWN)
         values = {section: dict(fields) for section, fields in about["config"].items()}
         for younger, value in YOUNGER.items():  # than this run, which was trained as if it had this value
             section, name = younger.split(".")
             values.setdefault(section, {}).setdefault(name, value)
-        return {**about, "config": from_dict(values)}
+        return {**about, "config": restored(values, kind(family))}
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{run}: no run folder (it has no config.json)") from None
     except (ValueError, KeyError, TypeError, AttributeError) as e:
@@ -237,16 +244,18 @@ def load_clip(run: Path, about: dict[str, Any]) -> Clip | None:
     Raises UserError as ``Clip.load``, or where it is another one.
     """
     config: Config = about["config"]
-    if config.condition.kind != "text":
-        return None
-    name = config.text.clip
+    return clip_of(run, config.text.clip, about.get("clip_sha")) if config.condition.kind == "text" else None
+
+
+def clip_of(run: Path, name: str, sha: str | None) -> Clip:
+    """The CLIP of this name that a run of any family was trained with. Raises as ``load_clip``."""
     folder = Path(name.removeprefix(LOCAL_DIR))
     beside = Path(__file__).resolve().parent.parent / folder
     if name.startswith(LOCAL_DIR) and not folder.is_dir() and beside.is_dir():
         name = f"{LOCAL_DIR}{beside}"
     clip = Clip.load(name)
-    if about.get("clip_sha") != clip.sha:
-        raise UserError(f"{run}: trained with another CLIP than {config.text.clip} is now: bring that one back")
+    if sha != clip.sha:
+        raise UserError(f"{run}: trained with another CLIP than {name.removeprefix(LOCAL_DIR)} is now: bring it back")
     return clip
 
 
@@ -262,6 +271,18 @@ def load_network(
     """
     about = read_about(run)
     clip = clip or load_clip(run, about)
+    with torch.device("meta"):
+        network = generator_of(about["config"], clip.text_width if clip else 0)
+    network.to_empty(device="cpu")
+    fill(network, run, snapshot)
+    return about, network
+
+
+def fill(network: nn.Module, run: Path, snapshot: int | None = None) -> None:
+    """A run's averaged weights, or its snapshot's after so many images, into a network on the CPU.
+
+    Raises UserError where there are none, for weights of another config, and for NaN among them.
+    """
     weights = run / WEIGHTS
     if snapshot is not None:
         weights = run / "snapshots" / f"{snapshot:012d}.safetensors"
@@ -270,11 +291,7 @@ def load_network(
             raise UserError(f"{run}: no snapshot after {snapshot} images (there are: {kept or 'none'})")
     elif not weights.is_file():
         raise UserError(f"{run}: no {WEIGHTS} there; train this run to its end first")
-    with torch.device("meta"):
-        network = generator_of(about["config"], clip.text_width if clip else 0)
-    network.to_empty(device="cpu")
     load_into(network, _finite(weights), weights)
-    return about, network
 
 
 def _finite(path: Path) -> dict[str, Tensor]:

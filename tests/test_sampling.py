@@ -18,8 +18,8 @@ from gigagan.errors import UserError
 from gigagan.latents import Truncation
 from gigagan.networks.upsampler import Upsampler
 from gigagan.pixels import to_uint8
+from gigagan.png import write_grid
 from gigagan.sampling import check_prompts, load, load_network
-from gigagan.train import write_grid
 from gigagan.training.checkpoint import load_tensors, save_tensors
 
 CAPTIONS = ["a red circle on white", "a small blue square on black", "a big green triangle at the left on yellow"]

@@ -20,7 +20,7 @@ from gigagan.errors import UserError
 from gigagan.networks import attention
 from gigagan.networks.discriminator import Discriminator, Predictor
 from gigagan.networks.generator import Generator
-from gigagan.training.batches import Batches
+from gigagan.training.batches import Batches, told
 from gigagan.training.phases import GigaGAN
 
 CPU = torch.device("cpu")
@@ -179,8 +179,8 @@ def run_once(configured, clips, monkeypatch):
 
                 patch.setattr(part, "forward", counted)
             config = configured(variant)
-            model = GigaGAN(config, clips, 0, CPU)
-            batch, embeddings = next(Batches(open_dataset(config.data, "train"), clips, config, 0, CPU).start(0))
+            model, dataset = GigaGAN(config, clips, 0, CPU), open_dataset(config.data, "train")
+            batch, embeddings = next(Batches(dataset, told(config, clips, dataset, CPU), config, 0, CPU).start(0))
             terms = {}
             for phase in model.phases():
                 for name, term in phase.loss(batch, embeddings).items():

@@ -6,8 +6,9 @@ the first weights on (seed, "init"); so variants at one seed see the same pictur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gigagan import latents
-from gigagan.clip import Clips
+from gigagan.clip import Clip, Clips
 from gigagan.config import Config
 from gigagan.data.item import Dataset
 from gigagan.data.skipped import Found
@@ -88,13 +89,14 @@ class Batch:
     has_other: Tensor  # [b], 0 where the global batch holds no caption of another meaning
     positives: Tensor  # [b, N + n] bool: which captions mean what c means, of the global batch and ``Batches.further``
     seeds: list[int]  # one a picture; phases derive their latents from them
+    images_seen: int = 0  # by the run, before this batch
 
     def split(self, size: int) -> Iterator[Batch]:
         """Micro-batches of at most ``size`` pictures."""
-        n = len(self.images)
+        n, parts = len(self.images), [f.name for f in fields(self) if f.name != "images_seen"]
         for start in range(0, n, size):
             rows = slice(start, min(start + size, n))
-            yield replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+            yield replace(self, **{name: getattr(self, name)[rows] for name in parts})
 
     def latents(self, phase: str, z_dim: int, noise_dim: int) -> tuple[Tensor, Tensor]:
         """z [b, z_dim] and noise [b, noise_dim]: each phase draws its own."""
@@ -137,22 +139,43 @@ def class_names(dataset: Dataset, config: Config) -> list[str]:
     return names
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a model and its losses are told of captions."""
+
+    conditions: Callable[[list[str]], Condition]  # as its networks take them
+    clip: Clip | None = None  # the one that reads them, and counts those that it has to cut
+    guide: Clip | None = None  # the CLIP loss's; None = there is no such loss
+    further: int = 0  # training captions that every batch is contrasted with besides its own
+
+
+def told(config: Config, clips: Clips, dataset: Dataset, device: torch.device) -> Told:
+    """GigaGAN's: text features, or classes. Raises UserError as ``class_names``."""
+    clip = clips.text if config.condition.kind == "text" else None
+    classes = {name: i for i, name in enumerate(class_names(dataset, config))}
+
+    def conditions(captions: list[str]) -> Condition:
+        if clip is not None:
+            return TextFeatures(*clip.text_features(clip.tokenize(captions).to(device)))
+        return Labels(torch.tensor([classes[caption] if classes else 0 for caption in captions], device=device))
+
+    guided = config.loss.clip_weight > 0
+    return Told(conditions, clip, clips.guide if guided else None, config.loss.clip_captions if guided else 0)
+
+
 class Batches:
     """The endless sequence of batches of one process, from any number of images seen."""
 
-    def __init__(self, dataset: Dataset, clips: Clips, config: Config, seed: int, device: torch.device) -> None:
-        """Raises UserError where classes are asked for and the data set has others, or none."""
-        self.dataset, self.clips, self.seed, self.device = dataset, clips, seed, device
-        self.condition = config.condition
-        self.classes = {name: i for i, name in enumerate(class_names(dataset, config))}
-        self.guided = config.loss.clip_weight > 0
+    def __init__(self, dataset: Dataset, told: Told, config: Any, seed: int, device: torch.device) -> None:
+        """``config``: any family's, with the sections data and train."""
+        self.dataset, self.told, self.seed, self.device = dataset, told, seed, device
         self.batch = config.train.batch
         self.order = TrainingOrder(dataset, seed, config.data.flip)
         self.workers = config.data.workers
         self._cut = 0  # by this process
         self.captions_cut = 0
         """How many captions, of all that were trained on, were too long for the CLIP."""
-        self.further = self._further(config.loss.clip_captions if self.guided else 0)
+        self.further = self._further(told.further)
         """Meanings and CLIP embeddings [n, E] of the training captions that every batch is contrasted with."""
 
     def start(self, images_seen: int) -> Iterator[tuple[Batch, Tensor]]:
@@ -184,21 +207,17 @@ class Batches:
 
     def _embed(self, captions: list[str]) -> Tensor:
         """What the CLIP loss compares pictures with: [B, E]; nothing where there is no such loss."""
-        if not self.guided:
+        guide = self.told.guide
+        if guide is None:
             return torch.empty(len(captions), 0, device=self.device)
-        guide = self.clips.guide
         return guide.embed_text(guide.tokenize(captions).to(self.device))
 
     def conditions(self, captions: list[str]) -> Condition:
         """What the networks are told of some captions."""
-        if self.condition.kind == "text":
-            clip = self.clips.text
-            cut = clip.n_cut
-            tokens = clip.tokenize(captions).to(self.device)
-            self._cut += clip.n_cut - cut
-            return TextFeatures(*clip.text_features(tokens))
-        index = [self.classes[caption] if self.classes else 0 for caption in captions]
-        return Labels(torch.tensor(index, device=self.device))
+        cut = self.told.clip.n_cut if self.told.clip else 0
+        condition = self.told.conditions(captions)
+        self._cut += self.told.clip.n_cut - cut if self.told.clip else 0
+        return condition
 
     @torch.no_grad()
     def _assemble(self, images: Tensor, captions: list[str], images_seen: int) -> tuple[Batch, Tensor]:
@@ -220,5 +239,6 @@ class Batches:
             has_other=torch.from_numpy(found[mine]).to(self.device, torch.float32),
             positives=torch.from_numpy(keys[mine, None] == np.array(meanings + more)[None]).to(self.device),
             seeds=[derive(self.seed, "noise", images_seen + k) for k in range(mine.start, mine.stop)],
+            images_seen=images_seen,
         )
         return batch, embeddings

@@ -25,3 +25,5 @@ class EMA:
         half_life = self.half_life if not self.rampup else min(self.half_life, images * self.rampup)
         keep = 0.5 ** (batch / max(half_life, 1e-8))
         torch._foreach_lerp_(list(self.network.parameters()), list(self.source.parameters()), 1 - keep)
+        for held, now in zip(self.network.buffers(), self.source.buffers(), strict=True):
+            held.copy_(now)  # statistics, which are averages already

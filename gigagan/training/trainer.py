@@ -6,7 +6,8 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from gigagan.config import TrainConfig
 from gigagan.errors import UserError
+from gigagan.flops import FlopCounter
 from gigagan.progress import Progress
 from gigagan.training import distributed
 from gigagan.training.batches import Batch, Batches
@@ -72,6 +74,7 @@ class Trainer:
             )
         self.log = RunLog(folder, self.images, tensorboard) if self.leader else None
         self.seconds_before = self.log.seconds() if self.log else 0.0
+        self.step_flops: dict[str, int] = counts.get("step_flops", {})  # of each phase, and of making a batch
         self.in_a_row: dict[str, int] = defaultdict(int)
         self.first_left_out = 0
 
@@ -86,6 +89,9 @@ class Trainer:
 
     def _run(self, stop: Stop) -> float:
         total = self.total
+        if not total:  # nothing is learned: the weights that there are, kept as a run
+            self._snapshot()
+            return self.seconds_before
         progress = Progress(total, start=self.images) if self.leader else None
         began = time.monotonic()
         if self.images == 0:
@@ -95,10 +101,13 @@ class Trainer:
         batches = self.batches.start(self.images)
         while self.images < total:
             step = self.images // self.config.batch
-            batch, embeddings = next(batches)
+            with self._counting("batch", step):
+                batch, embeddings = next(batches)
             for phase in self.phases:
                 if step % phase.interval == 0:
-                    for name, value in self._update(phase, batch, embeddings).items():
+                    with self._counting(phase.name, step):
+                        losses = self._update(phase, batch, embeddings)
+                    for name, value in losses.items():
                         sums[f"{phase.name}/{name}"] += value
                         counts[f"{phase.name}/{name}"] += 1
             before = self.images
@@ -129,9 +138,27 @@ class Trainer:
                 raise KeyboardInterrupt(f"at {self.images:,} of {total:,} images")
         return self.seconds_before + time.monotonic() - began
 
+    @contextmanager
+    def _counting(self, what: str, step: int) -> Iterator[None]:
+        """Count the operations of what is done at the first step; every later one takes as many."""
+        if step:
+            yield
+            return
+        with FlopCounter() as counter:
+            yield
+        self.step_flops[what] = counter.flops * distributed.world()
+
+    @property
+    def flops(self) -> int:
+        """Operations of the whole run so far: of its networks, and of frozen ones that train it."""
+        steps = self.images // self.config.batch
+        intervals = {"batch": 1} | {phase.name: phase.interval for phase in self.phases}
+        return sum(math.ceil(steps / intervals[what]) * flops for what, flops in self.step_flops.items())
+
     def _counts(self) -> dict[str, Any]:
         """What run.json says at the end, of all sittings and processes."""
         return {
+            "step_flops": self.step_flops,
             "non_finite": self.non_finite,
             "captions_cut": self.batches.captions_cut,
             "skipped": self.batches.dataset.skipped.found(),

@@ -6,20 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from first_step import CPU, disturbed_model, make_trainer
+from first_step import batches_of, disturbed_model, make_trainer
 from torch import Tensor
 
 from gigagan.clip import Clips
 from gigagan.config import Config
-from gigagan.data import open_dataset
-from gigagan.training.batches import Batch, Batches
+from gigagan.training.batches import Batch
 from gigagan.training.phases import GigaGAN
 from gigagan.training.trainer import Trainer
 
 
 @pytest.fixture
 def first_batch(clips: Clips) -> Callable[[Config], tuple[Batch, Tensor]]:
-    return lambda config: next(Batches(open_dataset(config.data, "train"), clips, config, 0, CPU).start(0))
+    return lambda config: next(batches_of(config, clips).start(0))
 
 
 @pytest.fixture

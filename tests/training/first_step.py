@@ -13,7 +13,7 @@ from gigagan.clip import Clip, Clips
 from gigagan.config import Config, parse_overrides
 from gigagan.data import open_dataset
 from gigagan.training import distributed
-from gigagan.training.batches import Batches
+from gigagan.training.batches import Batches, told
 from gigagan.training.checkpoint import Checkpoints
 from gigagan.training.ema import EMA
 from gigagan.training.phases import GigaGAN
@@ -33,10 +33,15 @@ def disturbed_model(config: Config, clips: Clips) -> GigaGAN:
     return model
 
 
+def batches_of(config: Config, clips: Clips) -> Batches:
+    dataset = open_dataset(config.data, "train")
+    return Batches(dataset, told(config, clips, dataset, CPU), config, 0, CPU)
+
+
 def make_trainer(config: Config, model: GigaGAN, folder: Path) -> Trainer:
     return Trainer(
         model.phases(),
-        Batches(open_dataset(config.data, "train"), model.clips, config, 0, CPU),
+        batches_of(config, model.clips),
         EMA(model.generator, config.train),
         Checkpoints(folder / "checkpoints", model.networks, {}, "recipe"),
         config.train,

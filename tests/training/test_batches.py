@@ -11,7 +11,7 @@ import torch
 from gigagan import latents
 from gigagan.data import Item, open_dataset
 from gigagan.data.skipped import Skipped
-from gigagan.training.batches import Batches, TrainingOrder, other_captions
+from gigagan.training.batches import Batches, TrainingOrder, other_captions, told
 
 CPU = torch.device("cpu")
 
@@ -99,7 +99,11 @@ def test_a_batch_of_one_meaning_has_no_other_captions():
 
 @pytest.fixture
 def batches(clips, tiny):
-    return lambda *overrides, seed=0: Batches(Numbered(), clips, tiny(*overrides), seed, CPU)
+    def made(*overrides: str, seed: int = 0) -> Batches:
+        config, dataset = tiny(*overrides), Numbered()
+        return Batches(dataset, told(config, clips, dataset, CPU), config, seed, CPU)
+
+    return made
 
 
 def test_a_batch_holds_pictures_captions_and_other_captions(batches, clip):

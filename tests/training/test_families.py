@@ -10,17 +10,16 @@ import first_step
 import numpy as np
 import pytest
 import torch
-from first_step import CPU, gradients
+from first_step import CPU, batches_of, gradients
 from PIL import Image
 from torch import Tensor
 
 from gigagan import train, upsample
 from gigagan.clip import Clip, Clips
 from gigagan.config import Config
-from gigagan.data import open_dataset
 from gigagan.errors import UserError
 from gigagan.sampling import load
-from gigagan.training.batches import Batch, Batches
+from gigagan.training.batches import Batch
 from gigagan.training.ema import EMA
 from gigagan.training.phases import GigaGAN, Phase
 
@@ -82,7 +81,7 @@ def start(config: Config, clip: Clip) -> tuple[GigaGAN, Batch, Tensor]:
         clip if config.loss.clip_weight or config.loss.perceptual_weight else None,
         clip if config.vision.weight else None,
     )
-    batch, embeddings = next(Batches(open_dataset(config.data, "train"), needed, config, 0, CPU).start(0))
+    batch, embeddings = next(batches_of(config, needed).start(0))
     return GigaGAN(config, needed, 0, CPU), batch, embeddings
 
 
@@ -182,10 +181,10 @@ def test_classes_must_be_as_many_as_the_configuration_says(tiny, clip, pictures)
     settings = ["condition.kind=class", "condition.width=6", *ALONE]
     config = tiny(*settings, "condition.classes=4", "data.name=classes", f"data.path={pictures}")
     with pytest.raises(UserError, match=r"condition\.classes=4: data set classes has 3"):
-        Batches(open_dataset(config.data, "train"), Clips(None, None, None), config, 0, CPU)
+        batches_of(config, Clips(None, None, None))
     config = tiny(*settings, "condition.classes=4")
     with pytest.raises(UserError, match=r"data set scenes names none: .*data\.name=classes"):
-        Batches(open_dataset(config.data, "train"), Clips(None, None, None), config, 0, CPU)
+        batches_of(config, Clips(None, None, None))
 
 
 def test_a_distance_to_the_truth_is_for_upsamplers(tiny, clips):

@@ -24,6 +24,7 @@ from gigagan import provenance, train
 from gigagan.errors import UserError
 from gigagan.training.batches import Batches
 from gigagan.training.checkpoint import load_tensors, save_tensors
+from gigagan.training.run import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET = 2000  # images
@@ -354,7 +355,7 @@ def test_ctrl_c_loses_nothing(command, whole, tmp_path):
 
 def test_a_folder_that_another_process_trains_into_is_refused(copy, run):
     before = contents(copy)
-    with train.alone(copy), pytest.raises(UserError, match=r"run: another process trains into it.*--out"):
+    with alone(copy), pytest.raises(UserError, match=r"run: another process trains into it.*--out"):
         run(copy)
     assert contents(copy) == before
     run(copy)

@@ -1,0 +1,50 @@
+"""The rivals that are trained here: of each family its networks, phases and sampler, and a trained run as a Sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from evaluation.rivals import config as configs
+from gigagan.clip import Clip
+from gigagan.networks.condition import Condition
+from gigagan.sampling import Sampler, clip_of, fill, read_about
+
+
+@dataclass(frozen=True)
+class Family:
+    """What training and sampling take of a family."""
+
+    model: Callable[..., Any]  # (config, clips, seed, device, start): networks, shas, phases()
+    conditioning: Callable[[Clip, torch.device], Callable[[list[str]], Condition]]
+    generator_of: Callable[[Any, Clip], nn.Module]
+    sampler: Callable[[nn.Module, Any, Clip, torch.device], Sampler]
+
+
+def _families() -> dict[str, Callable[[], Family]]:
+    return {}
+
+
+def family(name: str) -> Family:
+    """Raises UserError as ``configs.kind``."""
+    configs.kind(name)
+    return _families()[name]()
+
+
+def load(run: Path, device: str | torch.device, snapshot: int | None = None) -> Sampler:
+    """The averaged generator of a rival's run, or its snapshot after so many images.
+
+    Raises UserError for a folder without a config, of an unknown family, without weights or with those of another
+    config, and where its CLIP is not the one that it was trained with.
+    """
+    about = read_about(run, configs.kind)
+    of, config = family(about["family"]), about["config"]
+    clip = clip_of(run, config.text.clip, about.get("clip_sha"))
+    network = of.generator_of(config, clip)
+    fill(network, run, snapshot)
+    return of.sampler(network, config, clip, torch.device(device))

@@ -30,7 +30,7 @@ shell.prefix(f"set -euo pipefail; export {PATH} {PLAN.environment}; ")
 RUN = f"runs/{PLAN.name}/{{variant}}/seed{{seed}}"
 RESULTS = f"results/{PLAN.name}"
 VARIANTS = "ablations/variants.yaml"
-BESIDE = ["ablations/models.yaml", "ablations/suites.yaml"]  # labels of models, and what is said of suites' data
+BESIDE = [f"ablations/{name}.yaml" for name in ("models", "rivals", "suites")]  # labels, and what is said of suites' data
 
 
 # What each scoring rule is told, and reruns for.
@@ -46,7 +46,7 @@ container: "gigagan-bench.sif"
 
 
 wildcard_constraints:
-    variant="|".join([*registry.variants(), *registry.models()]),
+    variant=PLAN.named,
     seed=r"\d+",
     arch="conditioner|judge",
     filter="|".join(registry.FILTERS),
@@ -142,6 +142,8 @@ rule train:
         f"{RUN}/train.log",
     benchmark:
         f"{RUN}/train.benchmark.jsonl"
+    wildcard_constraints:
+        variant=PLAN.own,
     threads: PLAN.cpus
     resources:
         gpu=PLAN.gpus,
@@ -454,6 +456,7 @@ rule report:
         " --figures $(dirname {input.figures} | uniq) --variants {input.variants} {params.gate} --out {output} &> {log}"
 
 
+include: "rules/rivals.smk"
 include: "rules/photographs.smk"
 include: "rules/edits.smk"
 include: "rules/full_size.smk"

@@ -1,5 +1,5 @@
-"""What an entry of variants.yaml, models.yaml and suites.yaml holds, and how it is read: every field is checked against
-its declared type."""
+"""What an entry of variants.yaml, models.yaml, rivals.yaml and suites.yaml holds, and how it is read: every field is
+checked against its declared type."""
 
 from __future__ import annotations
 
@@ -60,9 +60,25 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """An entry of rivals.yaml: what GigaGAN is compared with, trained by the same trainer."""
+
+    name: str
+    label: str
+    family: str
+    overrides: tuple[str, ...]
+    start: str | None = None  # the rival whose weights it begins with
+    expect: str = ""
+
+    @property
+    def parent(self) -> str | None:
+        return self.start
+
+
+@dataclass(frozen=True)
 class Suite:
-    """An entry of suites.yaml: runs x seeds x data set x protocols x budget. A run is a variant, or one of the paper's
-    models as it is."""
+    """An entry of suites.yaml: runs x seeds x data set x protocols x budget. A run is a variant, one of the paper's
+    models as it is, or a rival."""
 
     name: str
     about: str
@@ -83,11 +99,13 @@ class Suite:
     upsampler: str = ""  # the entry of models.yaml that enlarges every run's samples, trained once
     steps: dict[str, int] = field(default_factory=dict)  # updates of a run, or of ``EACH``; times its batch: train.kimg
     own: dict[str, tuple[str, ...]] = field(default_factory=dict)  # overrides of single runs
+    rivals: tuple[str, ...] = ()  # entries of rivals.yaml that are runs, too
+    on_gpu: tuple[str, ...] = ()  # further overrides of all runs where a GPU computes
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """What is compared: the variants and the models."""
-        return self.variants + self.models
+        """What is compared: the variants, the models and the rivals."""
+        return self.variants + self.models + self.rivals
 
 
 def read(path: Path, kind: type[T]) -> dict[str, T]:

@@ -18,8 +18,22 @@ from typing import Any
 
 from ablations.entries import Device, Suite
 from ablations.photographs import Photographs
-from ablations.recipes import PROTOCOLS, chosen, model, on_photographs, protocols, recipe, suite
-from gigagan.config import parse_overrides, recipe_sha
+from ablations.recipes import (
+    PROTOCOLS,
+    chosen,
+    configured,
+    family,
+    model,
+    models,
+    on_photographs,
+    protocols,
+    recipe,
+    suite,
+    variants,
+)
+from ablations.rivals import Rivals
+from evaluation.rivals.config import OWN
+from gigagan.config import Config, parse_overrides, recipe_sha
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 from gigagan.pretrained import of_clip
@@ -79,28 +93,30 @@ class Plan:
         self.seeds = list(mine.seeds)
         self.photographs = on_photographs(whole)
         self.given = {key: str(config.get(key, "")) for key in KEYS}
+        self.device = str(config.get("device", "")) or whole.device
+        if self.device not in DEVICES:
+            raise UserError(f"device={self.device}: no such device{nearest(self.device, DEVICES)}")
+        if self.device == "auto":
+            self.device = _device()
+        self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
+        more = whole.on_gpu if self.gpu else ()
         self.files = self._weights(mine)
         self.suite = replace(
             whole,
             judge=self._fill(whole.judge),
-            overrides=tuple(map(self._fill, whole.overrides)),
+            overrides=tuple(map(self._fill, (*whole.overrides, *more))),
             own={run: tuple(map(self._fill, strings)) for run, strings in whole.own.items()},
         )
         of_model = model(whole.model) if whole.model else []
         self.base = parse_overrides([*of_model, *self.suite.overrides])
         if self.base.data.name in PHOTOGRAPHS:
             self._there("shards" if self.base.data.name == "shards" else "images", self.base.data.path, Path.is_dir)
-        self.device = str(config.get("device", "")) or self.suite.device
-        if self.device not in DEVICES:
-            raise UserError(f"device={self.device}: no such device{nearest(self.device, DEVICES)}")
-        if self.device == "auto":
-            self.device = _device()
-        self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
         self.gpus = self.gpu and self._gpus(str(config.get("gpus", "")))
         self.images = self._place("images", Path.is_dir) if self.photographs else ""
         annotations = [self._place("annotations", Path.is_file)] if self.photographs else []
         self.annotations = annotations if self.given["annotations"] else []
         self._enough()
+        self.rivals = Rivals(self.suite)
         self.photos = Photographs(self.suite, self.base.data.resolution, self.first, self.seeds, self.images)
         self.inception = [self.files["inception"]] if "inception" in self.files else []
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
@@ -184,7 +200,9 @@ class Plan:
     @staticmethod
     def _trained_with(of: Suite, run: str) -> set[str]:
         """The pretrained weights that a run is trained with."""
-        config = parse_overrides(recipe(of, run))
+        config = configured(of, run)
+        if not isinstance(config, Config):
+            return {of_clip(config.text.clip)} - {""}
         loss, vision = config.loss, config.vision
         clips = [config.text.clip] if config.condition.kind == "text" else []
         clips += [loss.clip_model] if loss.clip_weight else []
@@ -198,7 +216,7 @@ class Plan:
             raise UserError(f"gpus={text}: write how many GPUs of one machine train a run, as 8")
         n = int(text or 1)
         for run in self.variants:
-            batch = parse_overrides(recipe(self.suite, run)).train.batch
+            batch = configured(self.suite, run).train.batch
             if batch % n:
                 raise UserError(f"gpus={n}: {run} trains batches of {batch}: take a number that divides them")
         return n
@@ -227,13 +245,25 @@ class Plan:
     def rhythm(self, wildcards: Any) -> list[str]:
         """How often a long run writes its log, its checkpoints and its grid: gigagan.train's own rhythm is made for
         runs of minutes."""
-        kimg = parse_overrides(self.recipe(wildcards)).train.kimg
+        kimg = configured(self.suite, wildcards.variant).train.kimg
         every = ("--tick", "--checkpoint", "--picture")
         return [word for o in every for word in (o, f"{kimg / ENOUGH_KIMG:g}")] if kimg > ENOUGH_KIMG else []
 
     def identity(self, wildcards: Any) -> str:
         """What else rule train reruns for: a default or a version of the code that changes what its overrides train."""
-        return recipe_sha(parse_overrides(self.recipe(wildcards)), {"data": self.fingerprint})
+        of = family(self.suite, wildcards.variant)
+        contents = {"data": self.fingerprint} | ({} if of == OWN else {"family": of})
+        return recipe_sha(configured(self.suite, wildcards.variant), contents)
+
+    @property
+    def own(self) -> str:
+        """A pattern of the runs that gigagan.train trains."""
+        return "|".join(sorted({*variants(), *models()} - {*self.rivals.all}))
+
+    @property
+    def named(self) -> str:
+        """A pattern of all runs."""
+        return "|".join([self.own, *self.rivals.all])
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -335,10 +365,12 @@ class Plan:
         """Whether the suite's models are upsamplers."""
         return self.base.upsampler.input > 0
 
-    @property
-    def draw(self) -> str:
+    def draw(self, wildcards: Any) -> str:
         """The module, and the option for its input, that makes a run's samples."""
-        return "gigagan.upsample" if self.enlarges else "gigagan.sample --prompts"
+        if self.enlarges:
+            return "gigagan.upsample"
+        rival = getattr(wildcards, "variant", "") in self.rivals.all  # nobody's where the generator is untrained
+        return f"{'evaluation.rivals' if rival else 'gigagan'}.sample --prompts"
 
     @property
     def prompts(self) -> str:
@@ -377,10 +409,12 @@ class Plan:
 
     @property
     def pictured(self) -> list[str]:
-        """What figures are drawn from besides rows."""
+        """What figures are drawn from besides rows; what starts from another run has no learning curve of its own."""
         if self.photographs:
             return []
-        return [f"runs/{self.name}/real.zip", *self.of_runs("progress.jsonl"), *self.of_runs("samples.zip")]
+        learn = [name for name in self.variants if self.rivals.begins(name)]
+        curves = [f"runs/{self.name}/{name}/seed{seed}/progress.jsonl" for name in learn for seed in self.seeds]
+        return [f"runs/{self.name}/real.zip", *curves, *self.of_runs("samples.zip")]
 
     @property
     def upsampler(self) -> list[str]:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ablations.entries import EACH, Model, Suite, Variant, read
+from ablations.entries import EACH, Model, Rival, Suite, Variant, read
 from ablations.sizes import matched
+from evaluation.rivals import config as configs
+from evaluation.rivals.config import OWN
 from gigagan.config import Config, parse_overrides, to_dict
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
@@ -17,7 +19,10 @@ from gigagan.files import read_yaml
 HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
 
-Entry = TypeVar("Entry", Variant, Model)
+# What rivals share with the model that a suite is about, unless their `own` says otherwise: data, text, budget.
+SHARED = ("data.", "text.clip=", "train.kimg=", "train.batch=", "train.threads=")
+
+Entry = TypeVar("Entry", Variant, Model, Rival)
 
 
 @functools.cache
@@ -30,6 +35,23 @@ def variants() -> dict[str, Variant]:
 def models() -> dict[str, Model]:
     """Every model of the paper by name. Raises UserError for an unknown parent or a circle of parents."""
     return _related("models.yaml", Model)
+
+
+@functools.cache
+def rivals() -> dict[str, Rival]:
+    """Every rival by name. Raises UserError for an unknown start or family, or a circle of starts."""
+    found = _related("rivals.yaml", Rival)
+    for entry in found.values():
+        try:
+            configs.kind(entry.family)
+        except UserError as e:
+            raise UserError(f"rivals.yaml: {entry.name}: {e.message}") from None
+    return found
+
+
+def lineage(name: str) -> list[Rival]:
+    """A rival and what it starts from, eldest first. Raises UserError, with the nearest known name."""
+    return _line(name, rivals())
 
 
 def _related(file: str, kind: type[Entry]) -> dict[str, Entry]:
@@ -87,7 +109,7 @@ def suite(name: str) -> Suite:
         _check_protocols(found)
     except UserError as e:
         raise UserError(f"suites.yaml: {name}: {e.message}") from None
-    _check(found, found.runs)
+    _check(found, (*found.runs, *started(found)))
     _check_upsampler(found)
     return found
 
@@ -100,14 +122,16 @@ def on_photographs(of: Suite) -> bool:
 
 def _check_names(of: Suite) -> None:
     """Raises UserError where a field names a model or a run that there is not."""
-    for key, names in {"model": (of.model,), "models": of.models, "upsampler": (of.upsampler,)}.items():
+    listed = {"model": (of.model,), "models": of.models, "upsampler": (of.upsampler,), "rivals": of.rivals}
+    for key, names in listed.items():
+        kind, known = ("rival", rivals()) if key == "rivals" else ("model", models())
         for name in filter(None, names):
-            if name not in models():
-                raise UserError(f"{key}: unknown model {name!r}{nearest(name, models())}")
+            if name not in known:
+                raise UserError(f"{key}: unknown {kind} {name!r}{nearest(name, known)}")
     runs = (*of.runs, *filter(None, [of.upsampler]))
     if twice := [name for name in runs if runs.count(name) > 1]:
         raise UserError(f"{twice[0]} is a run twice: name it once among variants, models and upsampler")
-    for key, named in (("steps", (*runs, EACH)), ("own", runs)):
+    for key, named in (("steps", (*runs, EACH)), ("own", (*runs, *started(of)))):
         for name in getattr(of, key):
             if name not in named:
                 raise UserError(f"{key}: {name!r} is no run of this suite{nearest(name, named)}")
@@ -142,7 +166,7 @@ def _check_upsampler(of: Suite) -> None:
         if of.upsampler:
             raise UserError(f"suites.yaml: {of.name}: upsampler: enlarges for protocols on photographs alone")
         return
-    sides = {name: parse_overrides(recipe(of, name)).data.resolution for name in of.runs}
+    sides = {name: configured(of, name).data.resolution for name in of.runs}
     larger = [name for name in of.protocols if protocols()[name]["side"] > min(sides.values())]
     if larger and not of.upsampler:
         raise UserError(
@@ -151,7 +175,7 @@ def _check_upsampler(of: Suite) -> None:
         )
     if of.upsampler:
         _check(of, [of.upsampler])
-        taken = parse_overrides(recipe(of, of.upsampler)).upsampler.input
+        taken = configured(of, of.upsampler).upsampler.input
         if other := [name for name, side in sides.items() if side != taken]:
             raise UserError(
                 f"suites.yaml: {of.name}: upsampler {of.upsampler} takes pictures of {taken} px, and {other[0]} draws "
@@ -162,10 +186,10 @@ def _check_upsampler(of: Suite) -> None:
 def _check(of: Suite, names: Iterable[str]) -> None:
     """Raises UserError where a run is unknown or has overrides that the configuration refuses."""
     for name in names:
-        if not _as_it_is(of, name):
+        if not _as_it_is(of, name) and name not in (*of.rivals, *started(of)):
             ancestry(name)
         try:
-            parse_overrides(recipe(of, name))
+            configured(of, name)
         except UserError as e:
             raise UserError(f"suite {of.name}: {name}: {e.message}") from None
 
@@ -177,26 +201,61 @@ def chosen(of: Suite, names: str, seeds: str) -> Suite:
     """
     runs = tuple(dict.fromkeys(_listed("variants", names) or of.runs))
     _check(of, runs)
-    own_models = tuple(name for name in runs if name in of.models)
-    others = tuple(name for name in runs if name not in of.models)
-    return replace(of, variants=others, models=own_models, seeds=tuple(_seeds(seeds) or dict.fromkeys(of.seeds)))
+    kinds = {key: tuple(name for name in runs if name in getattr(of, key)) for key in ("models", "rivals")}
+    others = tuple(name for name in runs if name not in (*of.models, *of.rivals))
+    return replace(of, variants=others, **kinds, seeds=tuple(_seeds(seeds) or dict.fromkeys(of.seeds)))
 
 
 def recipe(of: Suite, run: str) -> list[str]:
-    """The ``path=value`` strings that make a run of a suite: a variant, one of its models, or its upsampler.
+    """The ``path=value`` strings that make a run of a suite: a variant, one of its models or rivals, or its upsampler.
 
     Raises UserError for an unknown name, and for a budget that is stated twice.
     """
-    as_it_is = _as_it_is(of, run)
-    base = model(run) if as_it_is else model(of.model) if of.model else []
     own = [*of.overrides, *of.own.get(run, ())]
-    strings = [*base, *own] if as_it_is else varied([*base, *own], run)
+    if run in (*of.rivals, *started(of)):
+        strings = _rival(of, run)
+    elif _as_it_is(of, run):
+        strings = [*model(run), *own]
+    else:
+        strings = varied([*(model(of.model) if of.model else []), *own], run)
     steps = of.steps.get(run, of.steps.get(EACH))
     if steps is None:
         return strings
     if twice := [o for o in own if o.startswith("train.kimg=")]:
         raise UserError(f"two budgets, {steps} steps and {twice[0]}: leave one of them out")
-    return [*strings, f"train.kimg={steps * parse_overrides(strings).train.batch / 1000:.12g}"]
+    batch = configs.parse_overrides(family(of, run), strings).train.batch
+    return [*strings, f"train.kimg={steps * batch / 1000:.12g}"]
+
+
+def family(of: Suite, run: str) -> str:
+    """The family of a run (evaluation/rivals/config.py)."""
+    return rivals()[run].family if run in (*of.rivals, *started(of)) else OWN
+
+
+def configured(of: Suite, run: str) -> Any:
+    """A run's configuration, of its family. Raises UserError as ``recipe``, and for overrides that it refuses."""
+    return configs.parse_overrides(family(of, run), recipe(of, run))
+
+
+def started(of: Suite) -> list[str]:
+    """Rivals that a suite trains because others of it start from them, though it does not compare them."""
+    chains = (entry.name for name in of.rivals for entry in lineage(name))
+    return [name for name in dict.fromkeys(chains) if name not in of.rivals]
+
+
+def _rival(of: Suite, run: str) -> list[str]:
+    """Of a family that has GigaGAN's configuration, the suite's whole model without what the rival lacks; of others
+    what all runs share. A rival's `own` are its and, but for the budget, those of all that it descends from."""
+    entry = rivals()[run]
+    whole = configs.kind(entry.family) is Config
+    base = [*(model(of.model) if whole and of.model else []), *of.overrides]
+    own = [o for elder in lineage(run) for o in of.own.get(elder.name, ()) if elder.name == run or not _budget(o)]
+    return [*(o for o in base if whole or o.startswith(SHARED)), *entry.overrides, *own]
+
+
+def _budget(override: str) -> bool:
+    """Whether an override is of a run's own training rather than of its network."""
+    return override.startswith("train.")
 
 
 def _as_it_is(of: Suite, run: str) -> bool:

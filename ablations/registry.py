@@ -35,7 +35,7 @@ from gigagan.config import parse_overrides
 from gigagan.errors import command
 from gigagan.files import write_text
 
-__all__ = ["FILTERS", "Plan", "check", "code", "dry_run", "models", "variants"]  # what the Snakefile takes
+__all__ = ["FILTERS", "Plan", "check", "code", "dry_run"]  # what the Snakefile takes
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def everything(folder: str | Path = ROOT / records.FOLDER, root: Path = ROOT) ->
     """
     known = _protocols()
     yield f"{_shown(protocols.FILE, root)}: {len(known)} protocols"
-    for name in ("variants", "models"):
+    for name in suites.RUNS:
         path = root / "ablations" / f"{name}.yaml"
         yield f"{_shown(path, root)}: {len(suites.entries(path))} {name}"
     seen = _Seen(root, known)
@@ -102,7 +102,7 @@ class _Seen:
     @cached_property
     def variants(self) -> set[str]:
         folder = self.root / "ablations"
-        return {*suites.entries(folder / "variants.yaml"), *suites.entries(folder / "models.yaml"), *REFERENCES}
+        return {*REFERENCES, *(run for name in suites.RUNS for run in suites.entries(folder / f"{name}.yaml"))}
 
     @cached_property
     def suites(self) -> dict[str, Suite]:
@@ -197,9 +197,8 @@ class _Seen:
     def _fits(self, where: str, variant: str, metric: str, protocol: str) -> None:
         """Raises UserError for an unknown variant or protocol, or a metric that the protocol does not have."""
         if variant not in self.variants:
-            raise UserError(
-                f"{where}: no variant {variant!r} in variants.yaml or models.yaml{nearest(variant, self.variants)}"
-            )
+            files = ", ".join(f"{name}.yaml" for name in suites.RUNS)
+            raise UserError(f"{where}: no variant {variant!r} in {files}{nearest(variant, self.variants)}")
         if protocol not in self.known:
             raise UserError(f"{where}: no such protocol in protocols.yaml{nearest(protocol, self.known)}")
         metrics = _metrics(self.known[protocol], truth=variant == REAL)

@@ -171,12 +171,12 @@ def _bar(axes: Axes, place: int, value: float, error: np.ndarray | None, color: 
 
 
 def leave_one_out(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
-    """A panel per score, in it each variant's difference to the full model, paired by seed. None where nothing is
-    compared.
+    """A panel per score, in it each ablated variant's difference to the full model, paired by seed. None where nothing
+    is compared.
 
     Bars with intervals from two seeds on. One seed gives a hollow point, as no chance can be told from it.
     """
-    lines = [line for line in summary.compared if any(cell.difference for cell in line.cells.values())]
+    lines = [line for line in summary.ablated if any(cell.difference for cell in line.cells.values())]
     columns = [column for column in summary.columns if column.about.kind == "quality"]
     columns = [c for c in columns if any(c in line.cells and line.cells[c].difference for line in lines)]
     if summary.full is None or not columns:

@@ -75,6 +75,8 @@ FIELDS: dict[str, Field] = {
     "git_dirty": Field(bool, nullable=True),
     "torch": Field(str),
     "started": Field(str),  # ISO 8601
+    "train_tflop": Field(float, required=False),  # 1e12 operations of training, of what the run starts from, too
+    "steps": Field(int, required=False),  # of sampling
     "n_seeds": Field(int, required=False, nullable=True),
     "batch": Field(int, required=False, nullable=True),
     "resolution": Field(int, required=False, nullable=True),

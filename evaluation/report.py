@@ -145,9 +145,9 @@ def _result(summary: Summary, line: Line) -> str:
 
 
 def _expected(summary: Summary) -> str:
-    if summary.full is None or not summary.compared:
+    if summary.full is None or not summary.awaited:
         return ""
-    rows = [(line.variant.label, line.variant.expect or "–", finding(summary, line)) for line in summary.compared]
+    rows = [(line.variant.label, line.variant.expect or "–", finding(summary, line)) for line in summary.awaited]
     return _table(("variant", "the paper would expect", "seen here"), rows)
 
 

@@ -11,6 +11,9 @@ from evaluation.records import METRICS, RUNLESS, SCHEMA, Row, validate
 from gigagan import provenance
 from gigagan.errors import UserError
 
+YOUNGER = ("train_tflop", "steps", "nfe")
+"""What runs of earlier commits do not say of themselves."""
+
 MACHINE = ("device", "threads", "git_sha", "git_dirty", "torch", "started")
 
 
@@ -27,6 +30,7 @@ def of_run(folder: Path, suite: str, variant: str, seed: int) -> Row:
             "seed": seed,
             "dataset": config["config"]["data"]["name"],
             **{name: run[name] for name in ("recipe_sha", "kimg", "params_m", "seconds", "dtype", *MACHINE)},
+            **{name: run[name] for name in YOUNGER if name in run},
         }
     except FileNotFoundError as e:
         raise UserError(f"no {e.filename}: train the run to its end first") from None

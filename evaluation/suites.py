@@ -21,6 +21,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "ablations"
 BROUGHT = ("shards", "images", "annotations", "weights")
 """What the user brings: folders that overrides name as ``{shards}``, keys of ``snakemake --config``."""
 
+RUNS = ("variants", "models", "rivals")
+"""Files of entries that are runs of a suite which lists them under the same name."""
+
 HERE = ("judge", "judge_crop", "judge_image", "judge_text", "judge_distance", "pyramid", "psnr", "ssim")
 """Features that a suite's judge gives, or that need no weights; all others are of networks that do not ship."""
 
@@ -30,7 +33,7 @@ class Suite:
     """What of an entry of suites.yaml rows depend on."""
 
     name: str
-    variants: tuple[str, ...]  # and models of the paper that are runs of their own names
+    variants: tuple[str, ...]  # and models of the paper and rivals that are runs of their own names
     protocols: tuple[str, ...]
     overrides: tuple[str, ...]
     judge: str
@@ -59,21 +62,21 @@ class Suite:
 
 def read(folder: Path = FOLDER) -> dict[str, Suite]:
     """Every suite by name. Raises UserError for one without what rows depend on, or of unknown variants."""
-    known, models, found = entries(folder / "variants.yaml"), entries(folder / "models.yaml"), {}
+    known, found = {key: entries(folder / f"{key}.yaml") for key in RUNS}, {}
     for name, entry in entries(folder / "suites.yaml").items():
         where = f"suites.yaml: {name}"
         lists = {key: _texts(entry.get(key), f"{where}: {key}") for key in ("variants", "protocols", "overrides")}
-        for variant in lists["variants"]:
-            if variant not in known:
-                raise UserError(f"{where}: no variant {variant!r}{nearest(variant, known)}")
-        for model in (own := _texts(entry.get("models", []), f"{where}: models")):
-            if model not in models:
-                raise UserError(f"{where}: no model {model!r}{nearest(model, models)}")
+        own = {"variants": lists["variants"]}
+        own |= {key: _texts(entry.get(key, []), f"{where}: {key}") for key in RUNS if key not in own}
+        for key, runs in own.items():
+            for run in runs:
+                if run not in known[key]:
+                    raise UserError(f"{where}: no {key.rstrip('s')} {run!r}{nearest(run, known[key])}")
         scored = [load(protocol) for protocol in lists["protocols"] if protocol in names()]
         judged = any("judge" in (protocol.extractor, protocol.clip) for protocol in scored)
         if not isinstance(judge := entry.get("judge", None if judged else ""), str):
             raise UserError(f"{where}: judge: must be the name of a CLIP")
-        lists["variants"] += own
+        lists["variants"] = tuple(run for key in RUNS for run in own[key])
         found[name] = Suite(name, **lists, judge=judge, trains_clips=bool(entry.get("pretrain")))
         _ = found[name].data
     return found
@@ -88,7 +91,7 @@ def suite(name: str, folder: Path = FOLDER) -> Suite:
 
 
 def entries(path: Path) -> dict[str, Mapping[str, Any]]:
-    """The entries of variants.yaml, suites.yaml or models.yaml by name, without the parts that begin with a dot.
+    """The entries of a file of ``RUNS`` or of suites.yaml by name, without the parts that begin with a dot.
 
     Raises UserError where the file is no map of names to fields, or where a parent is unknown.
     """
@@ -99,9 +102,10 @@ def entries(path: Path) -> dict[str, Mapping[str, Any]]:
     for name, entry in named.items():
         if not isinstance(entry, dict):
             raise UserError(f"{path.name}: {name}: must have fields, not {entry!r}")
-        parent = entry.get("parent")
-        if parent is not None and parent not in named:
-            raise UserError(f"{path.name}: {name}: unknown parent {parent!r}{nearest(str(parent), named)}")
+        for key in ("parent", "start"):
+            elder = entry.get(key)
+            if elder is not None and elder not in named:
+                raise UserError(f"{path.name}: {name}: unknown {key} {elder!r}{nearest(str(elder), named)}")
         for override in _texts(entry.get("overrides", []), f"{path.name}: {name}: overrides"):
             if not re.match(r"\w+\.\w+=", override):
                 raise UserError(f"{path.name}: {name}: {override!r} is no override: write section.field=value")

@@ -95,6 +95,7 @@ class Line:
     n: int  # training seeds; 0 for real images
     costs: dict[str, str]  # by COSTS
     cells: dict[Column, Cell]
+    family: str = FULL
 
     @property
     def is_reference(self) -> bool:
@@ -117,17 +118,27 @@ class Summary:
     def compared(self) -> list[Line]:
         return [line for line in self.lines if line is not self.full and not line.is_reference]
 
+    @property
+    def ablated(self) -> list[Line]:
+        """What is compared and a variant of the full model, not a rival of its."""
+        return [line for line in self.compared if line.family == FULL]
+
+    @property
+    def awaited(self) -> list[Line]:
+        """What is compared and has, or should have, an expectation of the paper's."""
+        return [line for line in self.compared if line in self.ablated or line.variant.expect]
+
     def find(self, metric: str) -> list[Column]:
         return [column for column in self.columns if column.metric == metric]
 
 
-MODELS, SUITES = "models.yaml", "suites.yaml"
-"""Beside variants.yaml: the paper's models, which may be runs of their own names, and the suites."""
+MODELS, RIVALS, SUITES = "models.yaml", "rivals.yaml", "suites.yaml"
+"""Beside variants.yaml: the paper's models and the rivals, which may be runs of their own names, and the suites."""
 
 
 def read_variants(path: str) -> dict[str, Variant]:
-    """Labels and expectations of all variants, in the file's order, then of the models that stand beside them; an empty
-    path knows none.
+    """Labels and expectations of all variants, in the file's order, then of the models and the rivals that stand beside
+    them; an empty path knows none.
 
     Raises:
         UserError: the file is missing or is not a mapping of variants.
@@ -136,8 +147,8 @@ def read_variants(path: str) -> dict[str, Variant]:
         return {}
     if not Path(path).is_file():
         raise UserError(f"no such file: {path}")
-    beside = Path(path).with_name(MODELS)
-    entries = [files.read_yaml(file) for file in (path, beside) if Path(file).is_file()]
+    beside = [Path(path).with_name(name) for name in (MODELS, RIVALS)]
+    entries = [files.read_yaml(file) for file in (path, *beside) if Path(file).is_file()]
     if not all(isinstance(found, dict) for found in entries):
         raise UserError(f"{path} must map each variant's name to its parent, overrides, label and expect")
     return {
@@ -210,6 +221,7 @@ def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None =
             len({row["seed"] for row in by_variant[variant.name]} - {None}),
             {name: _spread(map(of, by_variant[variant.name]), digits) for name, (_, of, digits) in COSTS.items()},
             {column: cells[column][variant.name] for column in columns if variant.name in cells[column]},
+            by_variant[variant.name][0]["family"],
         )
         for variant in in_order(by_variant, known or {})
     ]

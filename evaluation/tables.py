@@ -209,7 +209,7 @@ def markdown(summary: Summary) -> str:
         cells = [_md_cell(cell_text(line, column)) for column in summary.columns]
         out.append(md_row([md(line.variant.label), str(line.n or "–"), *cells, *line.costs.values()]))
     out += ["", " ".join(md(sentence) for sentence in caption(summary))]
-    compared = [line for line in summary.compared if summary.full]
+    compared = [line for line in summary.awaited if summary.full]
     if compared:
         out += ["", "**What the paper would expect, and what is seen here**", ""]
         out += [md_row(["variant", "the paper would expect", "seen here"]), md_row([":--"] * 3)]

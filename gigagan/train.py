@@ -39,6 +39,7 @@ class Trained(GigaGAN):
 
     family = OWN
     before: dict[str, float] = {}  # noqa: RUF012 - it begins with first weights
+    effort = {"steps": 1, "nfe": 1}  # noqa: RUF012
 
     def __init__(self, config: Config, dataset: Dataset, seed: int, device: torch.device) -> None:
         clips = Clips.load(config, device)

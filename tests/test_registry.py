@@ -30,7 +30,7 @@ def yaml_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     committed = recipes.HERE
 
     def write(**files: str) -> None:
-        for name in ("variants", "models", "suites"):
+        for name in ("variants", "models", "rivals", "suites"):
             shutil.copy(committed / f"{name}.yaml", tmp_path)
         for name, text in files.items():
             (tmp_path / f"{name}.yaml").write_text(text)
@@ -201,7 +201,8 @@ def test_paper_runs_every_rung_of_the_ladder_and_the_leave_one_outs_of_its_last(
     assert full == last
     out = parse_overrides(recipes.recipe(paper, "no_attention"))
     assert recipes.difference(full, out) == ["attention.kinds: self+cross -> none"]
-    assert not {*recipes.variants()} & {*recipes.models()}  # one word of --config means one thing
+    # One word of --config means one thing.
+    assert not {*recipes.variants()} & {*recipes.models(), *recipes.rivals()}
 
 
 def test_a_repeated_variant_or_seed_is_run_once_in_the_suite_s_order():

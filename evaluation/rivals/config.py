@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.rivals.diffusion.config import Config as Diffusion
+from evaluation.rivals.stylegan_t.config import Config as StyleGANT
 from gigagan.config import Config as GigaGAN
 from gigagan.errors import UserError, nearest
 from gigagan.overrides import parse
 
+OWN = "gigagan"
 FAMILIES: dict[str, type] = {
-    "gigagan": GigaGAN,
+    OWN: GigaGAN,
     "stylegan2": GigaGAN,  # the paper's first row is what is left when every part is switched off
+    "stylegan_t": StyleGANT,
+    "diffusion": Diffusion,
 }
 
 

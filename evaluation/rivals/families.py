@@ -12,6 +12,7 @@ from torch import nn
 
 from evaluation.rivals import config as configs
 from gigagan.clip import Clip
+from gigagan.errors import UserError, nearest
 from gigagan.networks.condition import Condition
 from gigagan.sampling import Sampler, clip_of, fill, read_about
 
@@ -26,14 +27,32 @@ class Family:
     sampler: Callable[[nn.Module, Any, Clip, torch.device], Sampler]
 
 
-def _families() -> dict[str, Callable[[], Family]]:
-    return {}
+def _stylegan_t() -> Family:
+    from evaluation.rivals.stylegan_t.generator import generator_of
+    from evaluation.rivals.stylegan_t.phases import StyleGANT
+    from evaluation.rivals.stylegan_t.sampler import conditioning, sampler
+
+    return Family(StyleGANT, conditioning, generator_of, sampler)
+
+
+def _diffusion() -> Family:  # diffusers takes seconds to import
+    from evaluation.rivals.diffusion.captions import conditioning
+    from evaluation.rivals.diffusion.network import generator_of
+    from evaluation.rivals.diffusion.phases import Diffusion
+    from evaluation.rivals.diffusion.sampler import sampler
+
+    return Family(Diffusion, conditioning, generator_of, sampler)
+
+
+FAMILIES = {"stylegan_t": _stylegan_t, "diffusion": _diffusion}
+"""Of configurations that are not GigaGAN's."""
 
 
 def family(name: str) -> Family:
-    """Raises UserError as ``configs.kind``."""
-    configs.kind(name)
-    return _families()[name]()
+    """Raises UserError, with the nearest known family."""
+    if name not in FAMILIES:
+        raise UserError(f"unknown family {name!r}{nearest(name, FAMILIES)}")
+    return FAMILIES[name]()
 
 
 def load(run: Path, device: str | torch.device, snapshot: int | None = None) -> Sampler:

@@ -48,15 +48,9 @@ class Model(Protocol):
     classes: list[str]  # that it is conditioned on, if it is
     networks: dict[str, nn.Module]  # all that training changes; "generator" is averaged, kept and sampled
 
-    @property
-    def shas(self) -> dict[str, str]:
-        """Hashes of the files of networks that train it, besides its CLIPs'."""
-        ...
-
-    @property
-    def before(self) -> dict[str, float]:
-        """kimg, seconds and train_tflop that went into the weights it begins with; nothing for first ones."""
-        ...
+    shas: dict[str, str]  # hashes of the files of networks that train it, besides its CLIPs'
+    before: dict[str, float]  # kimg, seconds and train_tflop that went into the weights it begins with, if any did
+    effort: dict[str, int]  # that a picture takes: "steps" of sampling, and network evaluations ("nfe")
 
     def phases(self) -> list[Phase]: ...
 
@@ -230,6 +224,7 @@ def summary(
         "seconds": round(before["seconds"] + seconds, 2),
         "train_tflop": round(before["train_tflop"] + trainer.flops / 1e12, 3),
         "dtype": "tf32" if on_gpu and dtype == "fp32" else dtype,
+        **model.effort,
         "params_m": millions(model.networks["generator"]),
         **critics,
         "non_finite_steps": trainer.non_finite,

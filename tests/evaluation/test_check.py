@@ -21,6 +21,7 @@ COPIED = (
     "ablations/variants.yaml",
     "ablations/suites.yaml",
     "ablations/models.yaml",
+    "ablations/rivals.yaml",
     "evaluation/protocols.yaml",
     "evaluation/published.yaml",
     "evaluation/expected/smoke.json",
@@ -142,7 +143,7 @@ def of(**fields: object) -> Callable[[Row], bool]:
             "demo",
             of(variant="no_ms_io"),
             {"variant": "no_msio"},
-            "no variant 'no_msio' in variants.yaml or models.yaml",
+            "no variant 'no_msio' in variants.yaml, models.yaml, rivals.yaml",
         ),
         ("demo", of(protocol="scenes@2"), {"protocol_sha": "0" * 12}, "its protocol hash is 000000000000, but "),
         ("demo", of(protocol="speed@1"), {"protocol_sha": "0" * 12}, "(speed@1): its protocol hash is 000000000000"),
@@ -313,6 +314,7 @@ def test_suites_are_what_the_registry_reads() -> None:
         assert of_ours.data == parse_overrides(list(suite.overrides)).data
     assert suites.entries(suites.FOLDER / "variants.yaml").keys() == recipes.variants().keys()
     assert suites.entries(suites.FOLDER / "models.yaml").keys() == recipes.models().keys()
+    assert suites.entries(suites.FOLDER / "rivals.yaml").keys() == recipes.rivals().keys()
     assert set(suites.BROUGHT) <= files.read_yaml(plan.SCHEMA)["properties"].keys()
 
 

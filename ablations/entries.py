@@ -100,7 +100,7 @@ class Suite:
     steps: dict[str, int] = field(default_factory=dict)  # updates of a run, or of ``EACH``; times its batch: train.kimg
     own: dict[str, tuple[str, ...]] = field(default_factory=dict)  # overrides of single runs
     rivals: tuple[str, ...] = ()  # entries of rivals.yaml that are runs, too
-    on_gpu: tuple[str, ...] = ()  # further overrides of all runs where a GPU computes
+    on_gpu: dict[str, tuple[str, ...]] = field(default_factory=dict)  # further ones of runs, or of ``EACH``, on a GPU
 
     @property
     def runs(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from ablations.recipes import (
     family,
     model,
     models,
+    on_gpu,
     on_photographs,
     protocols,
     recipe,
@@ -32,8 +33,7 @@ from ablations.recipes import (
     variants,
 )
 from ablations.rivals import Rivals
-from evaluation.rivals.config import OWN
-from gigagan.config import Config, parse_overrides, recipe_sha
+from gigagan.config import OWN, Config, parse_overrides, recipe_sha
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 from gigagan.pretrained import of_clip
@@ -99,12 +99,12 @@ class Plan:
         if self.device == "auto":
             self.device = _device()
         self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
-        more = whole.on_gpu if self.gpu else ()
+        whole = on_gpu(whole) if self.gpu else whole
         self.files = self._weights(mine)
         self.suite = replace(
             whole,
             judge=self._fill(whole.judge),
-            overrides=tuple(map(self._fill, (*whole.overrides, *more))),
+            overrides=tuple(map(self._fill, whole.overrides)),
             own={run: tuple(map(self._fill, strings)) for run, strings in whole.own.items()},
         )
         of_model = model(whole.model) if whole.model else []

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 from ablations.entries import EACH, Model, Rival, Suite, Variant, read
 from ablations.sizes import matched
 from evaluation.rivals import config as configs
-from evaluation.rivals.config import OWN
-from gigagan.config import Config, parse_overrides, to_dict
+from gigagan.config import OWN, Config, parse_overrides, to_dict
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 
@@ -109,7 +108,8 @@ def suite(name: str) -> Suite:
         _check_protocols(found)
     except UserError as e:
         raise UserError(f"suites.yaml: {name}: {e.message}") from None
-    _check(found, (*found.runs, *started(found)))
+    for where in (found, on_gpu(found)):
+        _check(where, (*where.runs, *started(where)))
     _check_upsampler(found)
     return found
 
@@ -131,7 +131,8 @@ def _check_names(of: Suite) -> None:
     runs = (*of.runs, *filter(None, [of.upsampler]))
     if twice := [name for name in runs if runs.count(name) > 1]:
         raise UserError(f"{twice[0]} is a run twice: name it once among variants, models and upsampler")
-    for key, named in (("steps", (*runs, EACH)), ("own", (*runs, *started(of)))):
+    every = (*runs, *started(of))
+    for key, named in (("steps", (*runs, EACH)), ("own", every), ("on_gpu", (*every, EACH))):
         for name in getattr(of, key):
             if name not in named:
                 raise UserError(f"{key}: {name!r} is no run of this suite{nearest(name, named)}")
@@ -235,6 +236,12 @@ def family(of: Suite, run: str) -> str:
 def configured(of: Suite, run: str) -> Any:
     """A run's configuration, of its family. Raises UserError as ``recipe``, and for overrides that it refuses."""
     return configs.parse_overrides(family(of, run), recipe(of, run))
+
+
+def on_gpu(of: Suite) -> Suite:
+    """A suite with what it asks for besides where a GPU computes."""
+    own = {run: (*of.own.get(run, ()), *of.on_gpu.get(run, ())) for run in {*of.own, *of.on_gpu} - {EACH}}
+    return replace(of, overrides=(*of.overrides, *of.on_gpu.get(EACH, ())), own=own)
 
 
 def started(of: Suite) -> list[str]:

@@ -20,6 +20,9 @@ from gigagan.overrides import check_bounds, difference, parse, restored, to_dict
 # Raise it when a change of code changes what a given recipe trains: the hash of every recipe changes with it.
 RECIPE_VERSION = 2
 
+OWN = "gigagan"
+"""The family of this configuration's runs, and of those that do not say one."""
+
 
 @dataclass(frozen=True)
 class DataConfig:

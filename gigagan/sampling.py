@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gigagan import latents
 from gigagan.clip import LOCAL_DIR, Clip
-from gigagan.config import YOUNGER, Config
+from gigagan.config import OWN, YOUNGER, Config
 from gigagan.errors import UserError, nearest, short
 from gigagan.latents import Truncation
 from gigagan.networks.condition import ClassEmbedding, Condition, Labels, Unconditional
@@ -27,8 +27,6 @@ from gigagan.pixels import to_uint8
 from gigagan.training.checkpoint import load_into, load_tensors
 
 LONGEST = 5000  # characters of a prompt: far more than any CLIP reads, so what is longer is a mistake
-OWN = "gigagan"
-"""The family of a run that does not say one."""
 WEIGHTS, STYLE_MEAN = "weights.safetensors", "style_mean.safetensors"
 
 

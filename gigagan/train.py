@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gigagan import provenance
 from gigagan.clip import Clip, Clips
-from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
+from gigagan.config import OWN, Config, parse_overrides, recipe_sha, to_dict
 from gigagan.data.item import Dataset, Item
 from gigagan.errors import UserError, command
 from gigagan.files import write_json
@@ -24,7 +24,7 @@ from gigagan.networks.generator import Generator
 from gigagan.networks.parameters import initialise
 from gigagan.networks.upsampler import Upsampler, generator_of
 from gigagan.pixels import shrink, to_tensor, to_uint8
-from gigagan.sampling import OWN, STYLE_MEAN, WEIGHTS, GeneratorSampler
+from gigagan.sampling import STYLE_MEAN, WEIGHTS, GeneratorSampler
 from gigagan.training import distributed, run
 from gigagan.training.batches import Batches, Told, class_names, told
 from gigagan.training.checkpoint import save_tensors

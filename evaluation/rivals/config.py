@@ -7,11 +7,11 @@ from typing import Any
 
 from evaluation.rivals.diffusion.config import Config as Diffusion
 from evaluation.rivals.stylegan_t.config import Config as StyleGANT
+from gigagan.config import OWN
 from gigagan.config import Config as GigaGAN
 from gigagan.errors import UserError, nearest
 from gigagan.overrides import parse
 
-OWN = "gigagan"
 FAMILIES: dict[str, type] = {
     OWN: GigaGAN,
     "stylegan2": GigaGAN,  # the paper's first row is what is left when every part is switched off

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gigagan import provenance
 from gigagan.clip import Clips
-from gigagan.config import recipe_sha
+from gigagan.config import OWN, recipe_sha
 from gigagan.data import open_dataset
 from gigagan.data.item import Dataset, Item
 from gigagan.errors import UserError
@@ -27,7 +27,7 @@ from gigagan.files import write_json
 from gigagan.options import DEVICE_HELP, above_0, from_0, natural, positive
 from gigagan.overrides import to_dict
 from gigagan.png import write_grid
-from gigagan.sampling import OWN, STYLE_MEAN, WEIGHTS
+from gigagan.sampling import STYLE_MEAN, WEIGHTS
 from gigagan.training import distributed
 from gigagan.training.batches import Batches, Told
 from gigagan.training.checkpoint import Checkpoints, save_tensors

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +15,8 @@ from first_step import gradients
 from torch import nn
 
 from gigagan.config import TrainConfig
+from gigagan.flops import FlopCounter
+from gigagan.training import trainer as trainer_module
 from gigagan.training.ema import EMA
 from gigagan.training.phases import optimizer
 from gigagan.training.runlog import RunLog
@@ -129,3 +135,41 @@ def test_gradient_checkpointing_changes_no_gradient(tiny, clips, tmp_path):
     for phase, found in kept.items():
         assert found.keys() == again[phase].keys()
         assert all(torch.equal(value, again[phase][name]) for name, value in found.items())
+
+
+def test_operations_are_counted_once_and_multiplied_by_the_updates(tiny, gigagan, trainer, monkeypatch):
+    config = tiny("loss.r1_interval=3", "train.kimg=0.02")  # five steps of four pictures, two of them with R1
+    counters: list[FlopCounter] = []
+    monkeypatch.setattr(trainer_module, "FlopCounter", lambda: counters.append(FlopCounter()) or counters[-1])
+    loop = trainer(config, gigagan(config))
+    loop.run()
+    assert loop.step_flops.keys() == {"batch", "discriminator", "r1", "generator"}
+    assert len(counters) == 4  # the first step's alone
+    assert min(loop.step_flops.values()) > 0
+    one = loop.step_flops
+    assert loop.flops == 5 * (one["batch"] + one["discriminator"] + one["generator"]) + 2 * one["r1"]
+
+
+def test_counting_changes_no_weight(tiny, gigagan, trainer, monkeypatch, tmp_path):
+    config, learned = tiny("train.kimg=0.008"), []
+    for counter in (FlopCounter, nullcontext_with_flops):
+        monkeypatch.setattr(trainer_module, "FlopCounter", counter)
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)  # begin anew
+        model = gigagan(config)
+        trainer(config, model).run()
+        learned.append([p.clone() for p in model.generator.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*learned, strict=True))
+
+
+@contextmanager
+def nullcontext_with_flops() -> Iterator[SimpleNamespace]:
+    yield SimpleNamespace(flops=0)
+
+
+def test_statistics_that_a_network_keeps_are_taken_over_by_its_average():
+    network = torch.nn.BatchNorm1d(3)
+    ema = EMA(network, TrainConfig())
+    network(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)) + 5)
+    assert not torch.equal(ema.network.running_mean, network.running_mean)
+    ema.update(8, 8)
+    assert torch.equal(ema.network.running_mean, network.running_mean)

@@ -43,6 +43,26 @@ class Sizes:
     heads: float
 
 
+@dataclass(frozen=True)
+class Training:
+    """Parameters in millions, and operations that an image of training takes in GFLOP."""
+
+    generator: float
+    discriminator: float
+    gflop: float
+
+
+def training(config: Config) -> Training:
+    """Of a model with GigaGAN's configuration, estimated from forward passes. Raises as ``network``."""
+    g_flops, d_flops = forward_gflops(config)
+    size = sizes(config)
+    return Training(
+        size.generator + size.generator_t,
+        size.discriminator + size.discriminator_t,
+        G_PASSES * g_flops + D_PASSES * d_flops,
+    )
+
+
 @functools.cache
 def clip_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of a CLIP, without its weights.

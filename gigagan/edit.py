@@ -420,6 +420,7 @@ def main() -> None:
     # All pictures first, so that a mistake leaves no file.
     for path, sheet in {path: draw() for path, draw in made.items()}.items():
         save(sheet, path)
+    sampler.tally.warn(args.out)
 
 
 if __name__ == "__main__":

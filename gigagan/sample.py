@@ -113,9 +113,13 @@ def main() -> None:
     captions = prompts if args.prompts else prompts * args.n
     seeds = list(range(args.seed, args.seed + len(captions)))
     images = draw(sampler, captions, seeds, args.batch, truncation)
+    sampler.tally.warn(args.run)
     del sampler  # the large models are not held at once
     for run in args.upsampler:
-        images = enlarge(images, load_upsampler(run, args.device), captions, seeds, args.batch)
+        upsampler = load_upsampler(run, args.device)
+        images = enlarge(images, upsampler, captions, seeds, args.batch)
+        upsampler.tally.warn(run)
+        del upsampler
     if args.out.suffix == ".zip":
         write_images(args.out, images, captions, seeds)
     else:

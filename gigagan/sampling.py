@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gigagan import latents
 from gigagan.clip import LOCAL_DIR, Clip
 from gigagan.config import OWN, YOUNGER, Config
+from gigagan.degenerate import Tally
 from gigagan.errors import UserError, nearest, short
 from gigagan.latents import Truncation
 from gigagan.networks.condition import ClassEmbedding, Condition, Labels, Unconditional
@@ -23,7 +24,6 @@ from gigagan.networks.generator import Generator, Style
 from gigagan.networks.text import Text, TextFeatures
 from gigagan.networks.upsampler import Upsampler, generator_of
 from gigagan.overrides import restored
-from gigagan.pixels import to_uint8
 from gigagan.training.checkpoint import load_into, load_tensors
 
 LONGEST = 5000  # characters of a prompt: far more than any CLIP reads, so what is longer is a mistake
@@ -31,10 +31,15 @@ WEIGHTS, STYLE_MEAN = "weights.safetensors", "style_mean.safetensors"
 
 
 class Sampler(Protocol):
-    """Captions and seeds in, pictures out."""
+    """Captions and seeds in, pictures out.
+
+    Attributes:
+        nfe: network evaluations that a picture takes, one after the other.
+    """
 
     resolution: int
     device: torch.device
+    nfe: int
 
     def encode(self, captions: list[str]) -> Condition: ...
 
@@ -145,7 +150,13 @@ class Conditioning:
 
 
 class GeneratorSampler:
-    """A generator with what tells it which picture to draw."""
+    """A generator with what tells it which picture to draw.
+
+    Attributes:
+        tally: of the pictures that were drawn as bytes, how many are none.
+    """
+
+    nfe = 1
 
     def __init__(
         self,
@@ -164,6 +175,7 @@ class GeneratorSampler:
         self.truncation = truncation  # where none is asked for
         self.resolution = generator.resolution
         self.device = device
+        self.tally = Tally()
 
     @property
     def n_cut(self) -> int:
@@ -201,7 +213,7 @@ class GeneratorSampler:
         for start in range(0, len(noise), batch):
             rows = list(range(start, min(start + batch, len(noise))))
             part = [latents.pick(style, rows) for style in levels]
-            pictures.append(to_uint8(self.generator.synthesise(part, noise[rows])[0]))
+            pictures.append(self.tally.to_uint8(self.generator.synthesise(part, noise[rows])[0]))
         return np.concatenate(pictures)
 
     @torch.inference_mode()
@@ -212,7 +224,7 @@ class GeneratorSampler:
         return self.generator.synthesise([style] * len(self.generator.levels), noise)[0]
 
     def __call__(self, captions: list[str], seeds: list[int], truncation: Truncation | None = None) -> np.ndarray:
-        return to_uint8(self.generate(self.encode(captions), seeds, truncation))
+        return self.tally.to_uint8(self.generate(self.encode(captions), seeds, truncation))
 
 
 def read_about(run: Path, kind: Callable[[str], type] = lambda family: Config) -> dict[str, Any]:

@@ -37,12 +37,14 @@ from gigagan.clip import Clip
 from gigagan.data import captions
 from gigagan.data.images import SUFFIXES, decode, decode_whole
 from gigagan.data.skipped import Unusable
+from gigagan.degenerate import Tally
 from gigagan.errors import UserError, command, short
 from gigagan.files import check_writable, write_text
+from gigagan.networks.condition import Condition
 from gigagan.networks.generator import Style
 from gigagan.networks.upsampler import Upsampler
 from gigagan.options import DEVICE_HELP, device, natural, positive, threads
-from gigagan.pixels import shrink, to_tensor, to_uint8
+from gigagan.pixels import shrink, to_tensor
 from gigagan.png import write_png
 from gigagan.progress import Progress
 from gigagan.sampling import Conditioning, check_prompts, load_clip, load_network, read_about
@@ -57,6 +59,7 @@ class Upsampling:
     Attributes:
         input, resolution: sides in px of the picture that it takes, and of the one that it makes.
         factor: the second by the first.
+        tally: of the pictures that were made, how many are none.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Upsampling:
         self.input, self.resolution = network.input, network.resolution
         self.factor = network.resolution // network.input
         self.batch, self.device = batch, device
+        self.tally = Tally()
 
     def check_size(self, height: int, width: int, where: str, remedy: str = "") -> None:
         """Raises UserError, with the caller's remedy, for a picture that this run cannot take."""
@@ -134,7 +138,8 @@ class Upsampling:
         z, noise = latents.draw(seeds, self.network.z_dim, self.network.noise_dim)
         pictures = to_tensor(images, self.device)
         condition = self.encode(captions)
-        return to_uint8(shrink(self.network(z.to(self.device), condition, noise.to(self.device), pictures)[0], side))
+        drawn = self.network(z.to(self.device), condition, noise.to(self.device), pictures)[0]
+        return self.tally.to_uint8(shrink(drawn, side))
 
     def rows(
         self,
@@ -149,21 +154,38 @@ class Upsampling:
 
         ``overlap`` as in ``Plan``, ``done`` as in ``bands``.
         """
+        return self._shown(self.bands(image, self.encode(self.check([caption])), seed, scale, overlap, done))
+
+    def _shown(self, bands: Iterator[Tensor]) -> Iterator[np.ndarray]:
+        parts = Tally()
+        for band in bands:
+            yield parts.to_uint8(band[None])[0]
+        self.tally.add_whole(parts)
+
+    def bands(
+        self,
+        image: np.ndarray,
+        condition: Condition,
+        seed: int,
+        scale: int = 0,
+        overlap: int = 0,
+        done: Callable[[int], None] = lambda n: None,
+    ) -> Iterator[Tensor]:
+        """As ``rows``, of what ``encode`` made of one caption, and before rounding: [3, h, W * scale] in [-1, 1]."""
         plan = self.plan(*image.shape[:2], scale, overlap)
         field = NoiseField(self.network, seed)
-        style = self._style(field.z, self.check([caption]))
+        style = self._style(field.z, condition)
 
         def draw(tiles: Tensor, places: list[Tile]) -> Tensor:
             noise = torch.stack([field.cut(place) for place in places]).to(self.device)
             styles = [latents.pick(style, [0] * len(tiles))] * len(self.network.levels)
             return self.network.synthesise(styles, noise, tiles.to(self.device))[0]
 
-        drawn = bands(image, plan, torch.inference_mode()(draw), self.batch, done)
-        return (to_uint8(band[None])[0] for band in drawn)
+        return bands(image, plan, torch.inference_mode()(draw), self.batch, done)
 
     @torch.inference_mode()
-    def _style(self, z: Tensor, captions: list[str]) -> Style:
-        return self.network.style(z.to(self.device), self.encode(captions))
+    def _style(self, z: Tensor, condition: Condition) -> Style:
+        return self.network.style(z.to(self.device), condition)
 
 
 def load(
@@ -460,6 +482,8 @@ def main() -> None:
         first = loaded[args.run]
     chain = Chain([first, *(loaded[run] for run in args.then)], args.scale, args.overlap)
     enlarge(chain, source, args.out, args.seed, args.batch)
+    for stage in dict.fromkeys(chain.stages):
+        stage.tally.warn(args.out)
 
 
 if __name__ == "__main__":

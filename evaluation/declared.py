@@ -178,6 +178,7 @@ METRICS: dict[str, Metric] = {
     "psnr": _paired("PSNR", True, "psnr", "dB"),
     "ssim": _paired("SSIM", True, "ssim"),
     "latency_ms": Metric("latency", False, "speed", "ms", over="repetitions"),
+    "latency_text_ms": Metric("latency of the text encoder", False, "speed", "ms", over="repetitions"),
     "latency_end_to_end_ms": Metric("latency with text", False, "speed", "ms", over="repetitions"),
     "throughput_images_per_s": Metric("throughput", True, "speed", "images/s", over="repetitions"),
     "peak_memory_gb": Metric("peak memory", False, "speed", "GB", over="repetitions"),

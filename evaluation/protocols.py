@@ -55,7 +55,10 @@ class Protocol:
 
 
 UNHASHED = ("title", "marks", "gates")
-YOUNGER = ("side", "dataset", "reference_pin", "list", "clip_resize", "settings", "disjoint")
+YOUNGER = (
+    *("side", "dataset", "reference_pin", "list", "clip_resize", "settings", "disjoint"),
+    *("batch", "batches", "sweep_rounds", "most_pixels", "matrix"),
+)
 """Fields of a protocol that have a say in its hash only where they say anything."""
 
 
@@ -76,9 +79,18 @@ class SpeedProtocol:
 
     name: str
     title: str
-    batch: int
     warm_up: int
     rounds: int
+    batch: int = 0
+    batches: tuple[int, ...] = ()
+    sweep_rounds: int = 0
+    most_pixels: int = 0
+    matrix: int = 0
+
+    def sweep(self, resolution: int) -> list[int]:
+        """Batches whose throughput is measured of pictures of that size."""
+        most = self.most_pixels // resolution**2 if self.most_pixels else max(self.batches, default=0)
+        return [n for n in self.batches if n <= max(most, 1)] or [self.batch]
 
 
 def names(speeds: bool = True) -> list[str]:
@@ -161,12 +173,23 @@ def _find(name: str, section: str, kind: Any) -> Any:
     if wrong := (given.keys() - fields) | (needed - given.keys()):
         raise UserError(f"{FILE.name}: {name}: missing or unknown fields: {', '.join(sorted(wrong))}")
     made = kind(name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
-    if isinstance(made, Protocol):
+    if isinstance(made, Protocol | SpeedProtocol):
         try:
-            _check(made)
+            (_check if isinstance(made, Protocol) else _check_speed)(made)
         except UserError as e:
             raise UserError(f"{FILE.name}: {name}: {e.message}") from None
     return made
+
+
+def _check_speed(protocol: SpeedProtocol) -> None:
+    """Raises UserError for one that could not be measured."""
+    if bool(protocol.batch) == bool(protocol.batches):
+        raise UserError("batches: say either one batch, or the batches of a sweep")
+    sweep = list(protocol.batches)
+    if sweep and not (all(type(n) is int and n > 0 for n in sweep) and sweep == sorted(set(sweep)) and sweep[0] == 1):
+        raise UserError(f"batches: must rise from 1, not {sweep}")
+    if protocol.rounds < 1 or (sweep and not 1 <= protocol.sweep_rounds <= protocol.rounds):
+        raise UserError("rounds: must be at least 1, and those of the sweep no more than those of latency")
 
 
 def compares(protocol: Protocol) -> bool:

@@ -80,14 +80,23 @@ FIELDS: dict[str, Field] = {
     "n_seeds": Field(int, required=False, nullable=True),
     "batch": Field(int, required=False, nullable=True),
     "resolution": Field(int, required=False, nullable=True),
-    "nfe": Field(int, required=False, nullable=True),  # network evaluations per image
-    "compile": Field(bool, required=False, nullable=True),
+    "nfe": Field(int, required=False, nullable=True),  # network evaluations one after the other, per image
+    "compile": Field(str, required=False, nullable=True),  # a mode of torch.compile, or none
     "p90": Field(float, required=False, nullable=True),
     "p99": Field(float, required=False, nullable=True),
-    "flops_g": Field(float, required=False, nullable=True),
+    "flops_g": Field(float, required=False, nullable=True),  # 1e9 operations of one picture, a multiply-add is two
     "judge_trained": Field(bool, required=False, nullable=True),  # the network that scores has trained the run, too
+    "layout": Field(str, required=False),  # of the weights in memory, where it is not torch's usual one
+    "peak_tflops": Field(float, required=False),  # the device's measured matrix rate in this dtype
+    "peak_share": Field(float, required=False),  # operations a second by that
+    "best": Field(bool, required=False),  # throughput: no other batch of the sweep gives more
+    "n_constant": Field(int, required=False),  # of n_images, those of one colour throughout
+    "n_non_finite": Field(int, required=False),  # ... and those that held NaN or infinity
 }
-KEY = ("suite", "variant", "seed", "metric", "protocol", "device", "batch", "resolution", "threads", "dtype")
+KEY = (
+    *("suite", "variant", "seed", "metric", "protocol"),
+    *("device", "batch", "resolution", "threads", "dtype", "compile", "layout"),
+)
 """Two rows with the same key are two measurements of the same thing; the newer replaces the older."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # suites and variants become file names

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from evaluation.metrics.score import Score
 from evaluation.records import METRICS, RUNLESS, SCHEMA, Row, validate
@@ -36,6 +39,38 @@ def of_run(folder: Path, suite: str, variant: str, seed: int) -> Row:
         raise UserError(f"no {e.filename}: train the run to its end first") from None
     except (ValueError, KeyError, TypeError) as e:
         raise UserError(f"{folder}: run.json or config.json is damaged ({e!r}): train the run again") from None
+
+
+def of_untrained(folder: Path, suite: str, variant: str, seed: int) -> Row:
+    """The columns of a run folder that ``gigagan.train --untrained`` wrote: 0 kimg, and nothing else is claimed of it.
+    What is said of such a model is its speed.
+
+    Raises UserError where the folder is none, which is also that of a run that was cut short.
+    """
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "weights.safetensors", framework="numpy") as file:
+            images = json.loads((file.metadata() or {}).get("about", "{}")).get("images")
+            n_weights = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+        if images != 0:
+            raise UserError(f"no {folder / 'run.json'}: train the run to its end first")
+        here = provenance.collect()
+        return {
+            "suite": suite,
+            "variant": variant,
+            "family": "gigagan",
+            "seed": seed,
+            "dataset": about["config"]["data"]["name"],
+            "recipe_sha": about["recipe_sha"],
+            "kimg": 0.0,
+            "params_m": round(n_weights / 1e6, 6),
+            "seconds": None,
+            "git_dirty": about["provenance"]["git_dirty"] or here["git_dirty"],
+        }
+    except FileNotFoundError as e:
+        raise UserError(f"{folder}: no run there, trained or untrained ({e})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as e:
+        raise UserError(f"{folder}: config.json or weights.safetensors is damaged ({e!r}): write it again") from None
 
 
 def networks(folder: Path) -> set[str]:

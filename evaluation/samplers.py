@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evaluation.rivals import config as rivals
 from evaluation.rivals import families
@@ -21,6 +22,8 @@ from gigagan.sampling import Sampler
 
 class Enlarging:
     """An upsampler as a Sampler: what seed k draws is picture k of an image set, enlarged."""
+
+    nfe = 1
 
     def __init__(self, upsampling: upsample.Upsampling, small: np.ndarray) -> None:
         """``small``: uint8 [N, h, w, 3]. Raises UserError where the upsampler takes pictures of another size."""
@@ -46,27 +49,48 @@ class Enlarging:
 
 
 class Chained:
-    """A generator with an upsampler behind it, as one Sampler."""
+    """A sampler with an upsampler behind it, as one Sampler, to which a further upsampler can be chained."""
 
     def __init__(self, base: Sampler, upsampling: upsample.Upsampling) -> None:
-        """Raises UserError where the upsampler takes pictures of another size."""
-        upsampling.check_size(base.resolution, base.resolution, "the pictures drawn")
+        """Raises UserError where the upsampler takes larger pictures; it enlarges larger ones than its own tile by
+        tile."""
+        side = base.resolution
+        upsampling.check_size(side, side, "the pictures drawn")
         self.base, self.upsampling = base, upsampling
-        self.resolution, self.device = upsampling.resolution, upsampling.device
+        self.resolution, self.device = side * upsampling.factor, upsampling.device
+        self.nfe = base.nfe + 1  # tiles are drawn beside each other, not one after the other
 
-    def encode(self, captions: list[str]) -> tuple[Condition, Condition]:
+    def encode(self, captions: list[str]) -> tuple[Any, Condition]:
         return self.base.encode(captions), self.upsampling.encode(captions)
 
     @torch.inference_mode()
-    def generate(self, condition: tuple[Condition, Condition], seeds: list[int]) -> Tensor:
-        network = self.upsampling.network
-        z, noise = latents.draw(seeds, network.z_dim, network.noise_dim)
+    def generate(self, condition: tuple[Any, Condition], seeds: list[int]) -> Tensor:
+        network, (before, own) = self.upsampling.network, condition
         # Rounded to the bytes in which samples are kept, so that what is timed is what is scored.
-        levels = ((self.base.generate(condition[0], seeds).float() + 1) * 127.5).round().clamp(0, 255)
-        return network(z.to(self.device), condition[1], noise.to(self.device), levels / 127.5 - 1)[0]
+        levels = ((self.base.generate(before, seeds).float() + 1) * 127.5).round().clamp(0, 255)
+        if self.base.resolution == network.input:
+            z, noise = latents.draw(seeds, network.z_dim, network.noise_dim)
+            return network(z.to(self.device), own, noise.to(self.device), levels / 127.5 - 1)[0]
+        pictures = levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        bands = (self.upsampling.bands(pictures[i], own[i : i + 1], seed) for i, seed in enumerate(seeds))
+        return torch.stack([torch.cat(list(parts), dim=1) for parts in bands]).to(self.device)
 
     def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
         return self.upsampling(self.base(captions, seeds), captions, seeds)
+
+
+def networks(sampler: Sampler) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Those of a sampler that draw, and those that read its captions."""
+    if isinstance(sampler, Chained):
+        own = [sampler.upsampling.network], _encoders(sampler.upsampling.encode)
+        return tuple(a + b for a, b in zip(networks(sampler.base), own, strict=True))
+    if isinstance(sampler, Enlarging):
+        return [sampler.upsampling.network], _encoders(sampler.upsampling.encode)
+    return [sampler.generator], _encoders(sampler.encode)
+
+
+def _encoders(encode: sampling.Conditioning) -> list[nn.Module]:
+    return [encode.clip] if encode.clip else []
 
 
 def load(run: Path, device: str | torch.device, snapshot: int | None = None, small: Path | None = None) -> Sampler:

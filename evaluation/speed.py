@@ -1,158 +1,113 @@
-"""Latency and throughput of all generators of a suite, measured in one process.
+"""Latency, throughput, memory and operations of all generators of a suite, measured in one process.
 
     python -m evaluation.speed --suite demo --runs runs/demo/*/seed0 --out runs/demo/speed.jsonl
     python -m evaluation.speed --suite paper --runs runs/paper/*/seed0 --upsampler runs/up --out speed.jsonl
+    python -m evaluation.speed --suite paper --runs runs/full/laion_64/seed0 --upsampler runs/up512 \\
+        --upsampler runs/up4096 --device cuda --dtype bf16 --compile default --out speed.jsonl
 
-All generators take turns within each round, in another order each time, so that whatever else the machine does hits
-them alike. Run it alone. With an upsampler each is also measured with that behind it, which is a row of another
-resolution. Rows: ``latency_ms`` (batch 1, generator alone: text features to images on the device),
-``latency_end_to_end_ms`` (batch 1, caption to uint8 image in memory, so with the text encoder),
-``throughput_images_per_s`` (the protocol's batch, generator alone) and ``params_m``. A value is the median over rounds,
-[low, high] its 95 % interval; p90 and p99 are percentiles of the time, for throughput as images/s.
+All generators take turns within each round, in another order each time. Run it alone. With an upsampler each is also
+measured with that behind it, and with a second one also with both: rows of other resolutions. A folder that
+``gigagan.train --untrained`` wrote can be timed, too; its rows say 0 kimg.
+
+Rows, each a median over rounds with its 95 % interval, p90 and, from 100 rounds on, p99 of the time:
+    latency_text_ms            one caption, tokenised and encoded
+    latency_ms                 one picture, generator alone: text features to an image on the device
+    latency_end_to_end_ms      one picture, from its caption to bytes in memory, with upsamplers
+    throughput_images_per_s    generator alone, a row for each batch of the protocol; ``best`` marks the highest
+    peak_memory_gb             a row for each batch, with this one's own networks loaded; of a GPU alone
+    params_m
+``flops_g`` are the operations of one picture, counted; ``peak_share`` is their rate by the device's measured matrix
+rate (``peak_tflops``), a matrix product being one more job of every round. Pictures drawn while timing are looked at:
+how many are of one colour or hold NaN stands in the row and is said. A batch that does not fit into memory has no row,
+and is said, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import re
-import time
-from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
+import torch
 
-from evaluation import protocols, records, runs
-from evaluation.metrics.score import Score
-from evaluation.protocols import SpeedProtocol
+from evaluation import protocols, records, runs, samplers
+from evaluation.execution import DTYPES, MODES, Execution
+from evaluation.timed import CAPTION, Timed, measure
+from gigagan import provenance, upsample
 from gigagan.errors import UserError, command
+from gigagan.files import check_writable
 from gigagan.options import DEVICE_HELP, device, threads
 
-if TYPE_CHECKING:
-    from gigagan.sampling import Sampler
-
-CAPTION = "a big red circle on a green background"  # its words do not matter: text is padded to one length
-ENOUGH_FOR_P99 = 100  # rounds
-DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-K = TypeVar("K", bound=Hashable)
+NEWEST = {"cpu": "speed@2", "cuda": "speed-gpu@1"}
+"""The protocol, by the device's type, where none is named."""
 
 
-def take_turns(
-    jobs: Mapping[K, Callable[[int], Any]],
-    warm_up: int,
-    rounds: int,
-    synchronise: Callable[[], None] = lambda: None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[K, np.ndarray]:
-    """Seconds [rounds] that each job takes. A job is called with the number of the round."""
-    order, dice = list(jobs), random.Random(0)
-    seconds: dict[K, list[float]] = {name: [] for name in jobs}
-    for turn in range(-warm_up, rounds):
-        dice.shuffle(order)
-        for name in order:
-            synchronise()
-            start = clock()
-            jobs[name](turn + warm_up)
-            synchronise()
-            if turn >= 0:
-                seconds[name].append(clock() - start)
-    return {name: np.array(times) for name, times in seconds.items()}
+def columns_of(run: Path, suite: str) -> records.Row:
+    """What rows say of a run folder ``.../<variant>/seed<N>``, trained to its end or not at all.
 
-
-def jobs_of(sampler: Sampler, batch: int) -> dict[str, Callable[[int], Any]]:
-    """The three things that are timed, by metric; each draws other noise in each round."""
-    one, many = sampler.encode([CAPTION]), sampler.encode([CAPTION] * batch)
-    return {
-        "latency_ms": lambda turn: sampler.generate(one, [turn]),
-        "latency_end_to_end_ms": lambda turn: sampler([CAPTION], [turn]),
-        "throughput_images_per_s": lambda turn: sampler.generate(many, list(range(turn, turn + batch))),
-    }
-
-
-def summarise(metric: str, seconds: np.ndarray, batch: int) -> tuple[Score, dict[str, float]]:
-    """Median with the 95 % interval that its order statistics give (no distribution is assumed), and percentiles."""
-    n = len(seconds)
-    reach = 1.96 * np.sqrt(n) / 2
-    low, high = np.sort(seconds)[[max(0, int(n / 2 - reach)), min(n - 1, int(n / 2 + reach))]]
-    percentiles = {"p90": 0.9, "p99": 0.99} if n >= ENOUGH_FOR_P99 else {"p90": 0.9}
-    tail = {name: float(np.quantile(seconds, q)) for name, q in percentiles.items()}
-    if metric == "throughput_images_per_s":
-        score = Score(batch / float(np.median(seconds)), n * batch, batch / float(high), batch / float(low))
-        return score, {"batch": batch, **{name: batch / t for name, t in tail.items()}}
-    score = Score(1e3 * float(np.median(seconds)), n, 1e3 * float(low), 1e3 * float(high))
-    return score, {"batch": 1, **{name: 1e3 * t for name, t in tail.items()}}
-
-
-def measure(
-    samplers: Mapping[Path, Sampler],
-    suite: str,
-    protocol: SpeedProtocol,
-    machine: Mapping[str, Any],
-    clock: Callable[[], float] = time.perf_counter,
-) -> list[records.Row]:
-    """The rows of all runs, {folder: its sampler}; ``machine`` has the columns device, threads, ... of here and now."""
-    import torch
-
-    on_gpu = any(sampler.device.type == "cuda" for sampler in samplers.values())
-    jobs = {(run, metric): job for run, s in samplers.items() for metric, job in jobs_of(s, protocol.batch).items()}
-    synchronise = torch.cuda.synchronize if on_gpu else lambda: None
-    seconds = take_turns(jobs, protocol.warm_up, protocol.rounds, synchronise, clock)
-    rows = []
-    for run, sampler in samplers.items():
-        variant, seed = name_of(run)
-        columns = runs.of_run(run, suite, variant, seed) | {
-            **machine,
-            "dtype": DTYPES[str(sampler.generate(sampler.encode([CAPTION]), [0]).dtype).removeprefix("torch.")],
-            "resolution": sampler.resolution,
-            "protocol": protocol.name,
-            "protocol_sha": protocols.speed_sha(protocol, sampler.resolution),
-        }
-        rows.append(runs.row(columns, "params_m", Score(columns["params_m"], 0), n_images=None))
-        for (of, metric), times in seconds.items():
-            if of == run:
-                score, more = summarise(metric, times, protocol.batch)
-                rows.append(runs.row(columns, metric, score, **more))
-    return rows
-
-
-def name_of(run: Path) -> tuple[str, int]:
-    """Variant and seed of a run folder ``.../<variant>/seed<N>``. Raises UserError for another path."""
+    Raises UserError for a folder of another name, a run that was cut short, or damaged files.
+    """
     found = re.fullmatch(r"seed(\d+)", run.name)
     if not found:
         raise UserError(f"{run}: a run's folder is called <variant>/seed<N>")
-    return run.parent.name, int(found[1])
+    unfinished = (run / "config.json").is_file() and not (run / "run.json").is_file()
+    of = runs.of_untrained if unfinished else runs.of_run
+    return of(run, suite, run.parent.name, int(found[1]))
+
+
+def timed_run(run: Path, columns: records.Row, on: torch.device, small: Path | None) -> Timed:
+    """A run folder as what is timed; ``small``: of an upsampler, the pictures that it enlarges. Raises UserError as
+    ``samplers.load``."""
+    sampler = samplers.load(run, on, small=small)
+    networks, encoders = samplers.networks(sampler)
+    return Timed(sampler, columns, networks, encoders, "0" if sampler.encode.kind == "class" else CAPTION)
+
+
+def with_behind(one: Timed, upsampling: upsample.Upsampling) -> Timed:
+    """The same with an upsampler behind it, whose parameters count, too. Raises UserError as ``samplers.Chained``."""
+    chained = samplers.Chained(one.sampler, upsampling)
+    networks, encoders = samplers.networks(chained)
+    before, now = ({p for n in some for p in n.parameters()} for some in (one.networks, networks))
+    more = sum(p.numel() for p in now - before) / 1e6  # an upsampler that is applied twice counts once
+    columns = one.columns | {"params_m": round(one.columns["params_m"] + more, 6)}
+    return replace(one, sampler=chained, columns=columns, networks=networks, encoders=encoders)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.speed", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="FOLDER", help="<variant>/seed<N>")
     parser.add_argument("--small", type=Path, help="of upsamplers: image set of the pictures that they enlarge")
-    parser.add_argument("--upsampler", type=Path, metavar="RUN", help="also measure all with this one behind them")
+    parser.add_argument(
+        "--upsampler",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="also measure all with this one behind them; several go one after the other",
+    )
     parser.add_argument("--suite", required=True)
-    parser.add_argument("--protocol", default="speed@1")
+    parser.add_argument("--protocol", help=f"default: {', '.join(f'{p} on {d}' for d, p in NEWEST.items())}")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--compile", choices=MODES, default="none", help="mode of torch.compile")
+    parser.add_argument("--channels-last", action="store_true", help="weights of convolutions as NHWC")
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--threads", type=threads, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, required=True, help="rows (JSON lines)")
     args = parser.parse_args()
-    protocol = protocols.load_speed(args.protocol)
-    for run in args.runs:
-        runs.of_run(run, args.suite, *name_of(run))  # what is wrong with a folder shows before the minutes of measuring
-    import torch
-
-    from evaluation import samplers
-    from gigagan import provenance, upsample
-
+    protocol = protocols.load_speed(args.protocol or NEWEST[args.device.type])
+    columns = {run: columns_of(run, args.suite) for run in args.runs}  # mistakes show before the minutes of measuring
+    check_writable(args.out.parent)
     torch.set_num_threads(args.threads)
+    execution = Execution(args.device, args.dtype, args.compile, args.channels_last)
     here = provenance.collect(str(args.device), args.threads)
-    machine = {name: here[name] for name in runs.MACHINE}
-    loaded = {run: samplers.load(run, args.device, small=args.small) for run in args.runs}
-    rows = measure(loaded, args.suite, protocol, machine)
-    if args.upsampler:
-        behind = upsample.load(args.upsampler, args.device)
-        chained = {run: samplers.Chained(sampler, behind) for run, sampler in loaded.items()}
-        rows += measure(chained, args.suite, protocol, machine)
-    records.write(args.out, rows)
+    stage = [timed_run(run, columns[run], args.device, args.small) for run in args.runs]
+    timed = [*stage]
+    loaded = {run: upsample.load(run, args.device) for run in args.upsampler}  # each once, if it is applied twice
+    for run in args.upsampler:
+        stage = [with_behind(one, loaded[run]) for one in stage]
+        timed += stage
+    records.write(args.out, measure(timed, protocol, {name: here[name] for name in runs.MACHINE}, execution))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ COSTS: dict[str, tuple[str, Callable[[Row], float | None], int]] = {
 """The last columns of every table: what the runs took. Name, heading, value of a row, digits shown."""
 COST_HEADS = [head for head, _, _ in COSTS.values()]
 
+BEST = "each at its best batch"
+"""In the place of a batch: of a sweep over batches, the one at which a model is fastest, which its cell names."""
+
 _LABELS = {REAL: "Real images", UNTRAINED: "Untrained generator", "bicubic": "Bicubic", "lanczos": "Lanczos"}
 
 
@@ -79,6 +82,7 @@ class Cell:
     p: float = 1.0  # of the difference, Holm-corrected over the variants of the column
     p90: float | None = None  # of a speed: the 90th percentile, over seeds its mean
     marked: bool = False  # the network that scores has trained the run, too
+    batch: int | None = None  # of a throughput, at which it is best
 
     @property
     def significant(self) -> bool:
@@ -200,7 +204,7 @@ def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None =
     Raises:
         UserError: no rows of the suite, or two values for one variant, seed and column.
     """
-    rows = of_suite(rows, suite)
+    rows = [row for row in of_suite(rows, suite) if _is_shown(row)]
     values: dict[Column, dict[str, dict[int | None, Row]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if METRICS[row["metric"]].kind == "size":
@@ -243,16 +247,31 @@ def brief(summary: Summary) -> Summary:
     return replace(summary, rows=rows, columns=columns, lines=lines)
 
 
-def setting(row: Row) -> tuple[str, ...]:
-    """What a speed depends on besides the model, in words."""
-    threads, batch, side = row["threads"], row.get("batch"), row.get("resolution")
+def _is_shown(row: Row) -> bool:
+    """Of a sweep over batches, tables show each model's best throughput and the memory of one picture; records hold
+    all."""
+    if row["metric"] == "peak_memory_gb":
+        return row.get("batch") in (None, 1)
+    return bool(row.get("best", True))
+
+
+def machine(row: Row) -> tuple[str, ...]:
+    """What a row was measured on and how, in words."""
+    threads, compiled = row["threads"], row.get("compile") or "none"
     return (
         row["device"],
         row["dtype"] or "",
         f"{threads} thread{'s' if threads > 1 else ''}" if threads else "",
-        f"batch {batch}" if batch else "",
-        f"{side} px" if side else "",
+        f"compiled ({compiled})" if compiled != "none" else "",
+        row.get("layout", "").replace("_", " "),
     )
+
+
+def setting(row: Row) -> tuple[str, ...]:
+    """What a speed depends on besides the model, in words: rows that differ in it share no column."""
+    batch, side = row.get("batch"), row.get("resolution")
+    many = BEST if "best" in row else f"batch {batch}" if batch else ""
+    return (*machine(row), many, f"{side} px" if side else "")
 
 
 def _column(row: Row) -> Column:
@@ -293,7 +312,9 @@ def _cells(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> dic
         marked = any(row.get("judge_trained") for row in runs.values())
         tails = [row["p90"] for row in runs.values() if row.get("p90") is not None]
         p90 = sum(tails) / len(tails) if tails and len(tails) == len(runs) else None
-        cells[name] = Cell(value, over, by_seed[name], compared.get(name), p.get(name, 1.0), p90, marked)
+        batches = {row["batch"] for row in runs.values() if "best" in row}
+        batch = batches.pop() if len(batches) == 1 else None
+        cells[name] = Cell(value, over, by_seed[name], compared.get(name), p.get(name, 1.0), p90, marked, batch)
 
     return cells
 

@@ -19,6 +19,7 @@ from evaluation import records, stats
 from evaluation.markup import TEX_FIT, md, md_row, tex, tex_row
 from evaluation.records import Row
 from evaluation.summary import (
+    BEST,
     COST_HEADS,
     COSTS,
     FULL,
@@ -26,9 +27,9 @@ from evaluation.summary import (
     Column,
     Line,
     Summary,
+    machine,
     read_notes,
     read_variants,
-    setting,
     summarise,
 )
 from gigagan import files
@@ -56,6 +57,8 @@ def cell_text(line: Line, column: Column) -> Text:
         value += f" (n={cell.value.n})"
     if cell.marked:
         value += " †"
+    if cell.batch is not None:
+        value += f" at {cell.batch}"
     if cell.p90 is not None:
         value += f", p90 {column.show(cell.p90)}"
     difference = cell.difference
@@ -74,7 +77,7 @@ def heading(column: Column, columns: list[Column]) -> tuple[str, str]:
     alike = [c for c in columns if c.metric == column.metric]
     if column.about.kind == "speed":
         differing = [part for i, part in enumerate(column.setting) if part and len({c.setting[i] for c in alike}) > 1]
-        batch = [part for part in column.setting if part.startswith("batch ")]
+        batch = [part for part in column.setting if part.startswith("batch ") or part == BEST]
         below = ", ".join(dict.fromkeys(differing + batch))
     else:
         below = column.protocol
@@ -127,7 +130,7 @@ def caption(summary: Summary, compared: bool = True) -> list[str]:
     models = [row for row in quality if row["variant"] not in records.RUNLESS] or quality  # no model made the others
     lines.append(f"Scored on {_words(_machine(row) for row in models)}." if models else "")
     lines.append(f"Speed on {_words(_machine(row) for row in speed)}." if speed else "")
-    lines += _intervals(summary) + (_comparison(summary) if compared else [])
+    lines += _degenerate(rows) + _intervals(summary) + (_comparison(summary) if compared else [])
     dates = sorted({row["started"][:10] for row in rows})
     dirty = ", with uncommitted changes" if any(row["git_dirty"] is not False for row in rows) else ""
     shas = _words((row["git_sha"] or "unknown")[:10] for row in rows)
@@ -176,7 +179,26 @@ def _comparison(summary: Summary) -> list[str]:
 
 
 def _machine(row: Row) -> str:
-    return ", ".join(part for part in setting(row)[:3] if part)
+    return ", ".join(filter(None, machine(row)))
+
+
+def _degenerate(rows: list[Row]) -> list[str]:
+    """Which of the pictures behind the rows are none, by run."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row.get("n_constant") or row.get("n_non_finite"):
+            timed = ", while timed" if records.METRICS[row["metric"]].kind == "speed" else ""
+            seed = "" if row["seed"] is None else f" seed {row['seed']}"
+            name = f"{row['variant']}{seed}{timed}"
+            found[name] = max(found.get(name, row), row, key=lambda each: each["n_images"])
+    if not found:
+        return []
+    each = [
+        f"{name}: of {row['n_images']:,} {row.get('n_constant', 0):,} of one colour throughout and "
+        f"{row.get('n_non_finite', 0):,} that held NaN or infinity"
+        for name, row in found.items()
+    ]
+    return [f"Pictures that are none, and are counted all the same ({'; '.join(each)})."]
 
 
 def _distinct(values: Iterable[int | None]) -> list[int]:
@@ -281,6 +303,7 @@ _CSV = (
     *("suite", "variant", "label", "metric", "protocol", "protocol_sha", "setting", *COSTS),
     *_MEAN,
     "p90",
+    "batch",
     "judge_trained",
     "interval_over",
     *(f"difference_{name}" for name in _MEAN),
@@ -305,6 +328,7 @@ def csv_text(summary: Summary) -> str:
                 "setting": ", ".join(filter(None, column.setting)),
                 **line.costs,
                 "p90": cell.p90,
+                "batch": cell.batch,
                 "judge_trained": cell.marked or None,
                 "interval_over": cell.over,
                 **{name: getattr(cell.value, name) for name in _MEAN},

@@ -68,6 +68,31 @@ def test_speed() -> None:
     speed = load_speed("speed@1")
     assert min(speed.batch, speed.warm_up, speed.rounds) >= 1
     assert speed_sha(speed, 16) != speed_sha(speed, 32)
+    hashes = {speed_sha(load_speed(name), 16) for name in ("speed@1", "speed@2", "speed-gpu@1")}
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rounds": 9}, "speed@1: batches: say either one batch, or"),
+        ({"rounds": 9, "batch": 2, "batches": [1, 2]}, "batches: say either one batch, or"),
+        ({"rounds": 9, "batches": [2, 4], "sweep_rounds": 1}, "batches: must rise from 1"),
+        ({"rounds": 9, "batches": [1, 4, 4], "sweep_rounds": 1}, "batches: must rise from 1"),
+        ({"rounds": 9, "batches": [1, 4], "sweep_rounds": 10}, "rounds: must be at least 1"),
+        ({"rounds": 0, "batch": 2}, "rounds: must be at least 1"),
+    ],
+)
+def test_a_speed_that_cannot_be_measured(fields, message, tmp_path, monkeypatch) -> None:
+    file = tmp_path / "protocols.yaml"
+    file.write_text(yaml.safe_dump({"speed": {"speed@1": {"title": "a", "warm_up": 1, **fields}}}))
+    monkeypatch.setattr(protocols, "FILE", file)
+    protocols._entries.cache_clear()
+    try:
+        with pytest.raises(UserError, match=message):
+            load_speed("speed@1")
+    finally:
+        protocols._entries.cache_clear()
 
 
 @pytest.mark.parametrize(

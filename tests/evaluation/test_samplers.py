@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation import samplers, speed
+from evaluation.protocols import SpeedProtocol
 from gigagan import sample, upsample
 from gigagan.archive import read_images
 from gigagan.errors import UserError
@@ -52,18 +53,35 @@ def test_pictures_of_another_size_are_refused(chain, tiny, tmp_path):
         samplers.Chained(samplers.load(chain[0], "cpu"), upsample.load(other, "cpu"))
 
 
-def test_speeds_come_with_and_without_the_upsampler(chain, tmp_path, monkeypatch):
+def test_a_second_upsampler_goes_tile_by_tile_over_what_is_larger_than_it_takes(chain):
+    base, behind = chain
+    first = samplers.Chained(samplers.load(base, "cpu"), upsample.load(behind, "cpu"))
+    both = samplers.Chained(first, first.upsampling)
+    assert (both.resolution, both.nfe) == (64, 3)
+    pictures = both(CAPTIONS, [0, 1])
+    assert pictures.shape == (2, 64, 64, 3)
+    drawn = both.generate(both.encode(CAPTIONS), [0, 1])
+    assert np.abs(to_uint8(drawn).astype(int) - pictures).max() <= 1
+    generators, encoders = samplers.networks(both)
+    assert generators == [first.base.generator, *[first.upsampling.network] * 2]
+    assert encoders == [first.base.encode.clip]
+
+
+def test_speeds_come_with_and_without_upsamplers(chain, tmp_path, monkeypatch):
     base, behind = chain
     run = {"recipe_sha": "ab", "kimg": 1.0, "params_m": 0.1, "seconds": 1.0, "dtype": "fp32", "device": "a CPU"}
     (base / "run.json").write_text(
         json.dumps({**run, "threads": 1, "git_sha": "c", "git_dirty": False, "torch": "2", "started": "2026-01-01"})
     )
-    monkeypatch.setattr(
-        speed.protocols, "load_speed", lambda name: speed.SpeedProtocol(name, "", batch=2, warm_up=0, rounds=2)
-    )
+    quick = SpeedProtocol("speed@2", "", warm_up=0, rounds=2, batches=(1, 2), sweep_rounds=1)
+    monkeypatch.setattr(speed.protocols, "load_speed", lambda name: quick)
     out = tmp_path / "speed.jsonl"
-    words = ["--runs", base, "--suite", "s", "--upsampler", behind, "--out", out]
+    words = ["--runs", base, "--suite", "s", "--upsampler", behind, "--upsampler", behind, "--out", out]
     monkeypatch.setattr("sys.argv", ["speed", *map(str, words)])
     speed.main()
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert {row["resolution"] for row in rows if row["metric"] == "latency_ms"} == {16, 32}
+    assert [(row["resolution"], row["nfe"]) for row in rows if row["metric"] == "latency_ms"] == [
+        (16, 1), (32, 2), (64, 3)]  # fmt: skip
+    own = sum(p.numel() for p in upsample.load(behind, "cpu").network.parameters()) / 1e6
+    counted = [row["value"] for row in rows if row["metric"] == "params_m"]
+    assert counted == pytest.approx([0.1, 0.1 + own, 0.1 + own])  # the second stage is the first one's network

@@ -1,38 +1,44 @@
+"""What rows say of things that are timed, and the command."""
+
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from evaluation import speed
+from evaluation import protocols, records, speed, timing
+from evaluation.execution import Execution
 from evaluation.protocols import SpeedProtocol
+from evaluation.samplers import networks
+from evaluation.timed import Timed, measure
+from gigagan import sampling, train
 from gigagan.errors import UserError
+from tests.evaluation.test_timing import Clock
+from tests.made_run import CLASSES, make_run
 
-PROTOCOL = SpeedProtocol("speed@1", "", batch=8, warm_up=2, rounds=20)
-HERE = {"git_sha": "cd", "git_dirty": False, "torch": "2.11", "started": "2026-01-01"}
-MACHINE = {"device": "a CPU", "threads": 1, **HERE}
-
-
-class Clock:
-    """Time that passes only when something is done."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+CPU = torch.device("cpu")
+PLAIN = Execution(CPU)
+PROTOCOL = SpeedProtocol("speed@2", "", warm_up=2, rounds=20, batches=(1, 4, 8), sweep_rounds=5, matrix=16)
+WITHOUT_PRODUCT = replace(PROTOCOL, matrix=0)  # which takes no time on a clock that stands
+MACHINE = {"device": "a CPU", "threads": 1, "git_sha": "cd", "git_dirty": False, "torch": "2", "started": "2026-01-01"}
+COLUMNS = {"suite": "demo", "variant": "gigagan", "family": "gigagan", "seed": 0, "dataset": "scenes",
+           "recipe_sha": "ab", "kimg": 20.0, "params_m": 0.5, "seconds": 60.0, "git_dirty": False}  # fmt: skip
 
 
 class FakeSampler:
-    """Takes 3 ms for the text encoder, 2 ms for pictures and 1 ms for each; the first two calls take 100 times that."""
+    """Takes 3 ms for the text encoder, 2 ms for pictures and 1 ms for each, on a clock of its own."""
 
-    device = torch.device("cpu")
+    device = CPU
     resolution = 16
+    nfe = 3
+    fits = 99
 
-    def __init__(self, clock: Clock, slowness: float = 1.0) -> None:
-        self.clock, self.slowness, self.calls = clock, slowness, 0
+    def __init__(self, clock: Clock, slowness: float = 1.0, picture: str = "good") -> None:
+        self.clock, self.slowness, self.picture = clock, slowness, picture
 
     def encode(self, captions: list[str]) -> list[str]:
         self.clock.now += 3e-3 * self.slowness
@@ -40,90 +46,223 @@ class FakeSampler:
 
     def generate(self, text: list[str], seeds: list[int]) -> torch.Tensor:
         assert len(text) == len(seeds)
-        self.calls += 1
-        self.clock.now += (2e-3 + 1e-3 * len(text)) * self.slowness * (100 if self.calls <= 2 else 1)
-        return torch.zeros(len(text), 3, 16, 16)
+        if len(text) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        self.clock.now += (2e-3 + 1e-3 * len(text)) * self.slowness
+        images = torch.linspace(-1, 1, 16).expand(len(text), 3, 16, 16).clone()
+        if self.picture == "NaN":
+            images[0, 0, 0, 0] = torch.nan
+        return torch.zeros_like(images) if self.picture == "constant" else images
 
     def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
         self.generate(self.encode(captions), seeds)
-        return np.zeros((len(captions), 16, 16, 3), np.uint8)
+        return np.zeros((len(captions), 16, 16, 3), np.uint8) + np.arange(16, dtype=np.uint8)[:, None]
 
 
-def finished_run(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    training = {**MACHINE, "device": "a GPU", "threads": 8}
-    facts = {"recipe_sha": "ab", "kimg": 20.0, "params_m": 0.5, "seconds": 60.0, "dtype": "bf16"}
-    (folder / "run.json").write_text(json.dumps(facts | training))
-    (folder / "config.json").write_text(json.dumps({"config": {"data": {"name": "scenes"}}}))
-    return folder
+def fake(clock: Clock, slowness: float = 1.0, picture: str = "good", **columns: Any) -> Timed:
+    return Timed(FakeSampler(clock, slowness, picture), COLUMNS | columns)
 
 
-def test_the_rows_state_what_was_measured_where(tmp_path: Path) -> None:
+def of(rows: list[records.Row], metric: str, variant: str = "gigagan") -> list[records.Row]:
+    return [row for row in rows if (row["metric"], row["variant"]) == (metric, variant)]
+
+
+def test_the_rows_state_what_was_measured_where() -> None:
     clock = Clock()
-    runs = [finished_run(tmp_path / variant / "seed0") for variant in ("gigagan", "slow")]
-    samplers = {runs[0]: FakeSampler(clock), runs[1]: FakeSampler(clock, 4.0)}
-    rows = speed.measure(samplers, "demo", PROTOCOL, MACHINE, clock)
-    values = {(row["variant"], row["metric"]): row for row in rows}
+    both = [fake(clock), fake(clock, 4.0, variant="slow", seed=1)]
+    rows = measure(both, WITHOUT_PRODUCT, MACHINE, PLAIN, timing.by_clock(clock))
+    assert records.validate(rows[0])
     for variant, slowness in (("gigagan", 1), ("slow", 4)):
-        for metric, value, batch in (
-            ("latency_ms", 3 * slowness, 1),
-            ("latency_end_to_end_ms", 6 * slowness, 1),
-            ("throughput_images_per_s", 8 / 10e-3 / slowness, 8),
-        ):
-            row = values[variant, metric]
-            assert [row[name] for name in ("value", "low", "high", "p90")] == pytest.approx([value] * 4)
-            assert row.items() >= {"batch": batch, "device": "a CPU", "threads": 1, "dtype": "fp32"}.items()
-            assert row.items() >= {"kimg": 20.0, "recipe_sha": "ab", "protocol": "speed@1", "dataset": "scenes"}.items()
+        for metric, value in (("latency_text_ms", 3), ("latency_ms", 3), ("latency_end_to_end_ms", 6)):
+            (row,) = of(rows, metric, variant)
+            shown = [row[name] for name in ("value", "low", "high", "p90")]
+            assert shown == pytest.approx([value * slowness] * 4)
+            assert row.items() >= {"batch": 1, "nfe": 3, "compile": "none", "dtype": "fp32", "resolution": 16}.items()
+            assert row.items() >= {"device": "a CPU", "threads": 1, "protocol": "speed@2", "kimg": 20.0}.items()
             assert "p99" not in row  # 20 rounds say nothing of one in a hundred
-        assert values[variant, "params_m"]["value"] == 0.5
+        swept = of(rows, "throughput_images_per_s", variant)
+        wanted = [n / (2e-3 + 1e-3 * n) / slowness for n in (1, 4, 8)]
+        assert [row["value"] for row in swept] == pytest.approx(wanted)
+        assert [(row["batch"], row["best"], row["n_images"]) for row in swept] == [
+            (1, False, 20), (4, False, 20), (8, True, 40)]  # fmt: skip
+        assert of(rows, "params_m", variant)[0]["value"] == 0.5
+        assert not of(rows, "peak_memory_gb", variant)  # of a CPU there is no honest figure of one model
 
 
-def test_all_take_turns_in_every_round_in_changing_order() -> None:
-    calls: list[tuple[str, int]] = []
-    jobs = {name: (lambda turn, name=name: calls.append((name, turn))) for name in "abc"}
-    seconds = speed.take_turns(jobs, warm_up=2, rounds=6)
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 6, "b": 6, "c": 6}
-    rounds = [calls[i : i + 3] for i in range(0, len(calls), 3)]
-    assert [{turn for _, turn in part} for part in rounds] == [{i} for i in range(8)]
-    orders = ["".join(name for name, _ in part) for part in rounds]
-    assert {"".join(sorted(order)) for order in orders} == {"abc"}
-    assert len(set(orders)) > 1
+def test_text_and_pictures_add_up_to_end_to_end() -> None:
+    clock = Clock()
+    rows = measure([fake(clock)], WITHOUT_PRODUCT, MACHINE, PLAIN, timing.by_clock(clock))
+    text, pictures, whole = (of(rows, metric)[0]["value"] for metric in
+                             ("latency_text_ms", "latency_ms", "latency_end_to_end_ms"))  # fmt: skip
+    assert text + pictures == pytest.approx(whole)
 
 
-def test_the_clock_stops_only_when_the_device_is_done() -> None:
-    clock, queued = Clock(), []
-
-    def synchronise() -> None:
-        clock.now += sum(queued)
-        queued.clear()
-
-    jobs = {"a": lambda turn: queued.append(2.0), "b": lambda turn: queued.append(5.0)}
-    seconds = speed.take_turns(jobs, 1, 3, synchronise, clock)
-    assert {name: times.tolist() for name, times in seconds.items()} == {"a": [2.0] * 3, "b": [5.0] * 3}
+@pytest.fixture
+def run(tiny: Any, clip_folder: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "gigagan" / "seed0"
+    folder.mkdir(parents=True)
+    return make_run(folder, tiny(f"text.clip=local-dir:{clip_folder}"))
 
 
-def test_a_known_sleep_is_measured() -> None:
-    import time
-
-    seconds = speed.take_turns({"sleep": lambda turn: time.sleep(0.01)}, 1, 5)["sleep"]
-    assert 0.01 <= np.median(seconds) < 0.05
+def real(run: Path) -> Timed:
+    sampler = sampling.load(run)
+    return Timed(sampler, COLUMNS, *networks(sampler))
 
 
-def test_median_interval_and_percentiles() -> None:
-    times = np.random.default_rng(0).permutation(np.arange(1, 101)) / 1e3  # 1 to 100 ms
-    score, more = speed.summarise("latency_ms", times, batch=8)
-    assert score.value == pytest.approx(50.5)
-    assert (score.low, score.high) == pytest.approx((41, 60), abs=1)  # ranks 50 -+ 0.98 sqrt(100)
-    assert more == pytest.approx({"batch": 1, "p90": 90.1, "p99": 99.01})
-    score, more = speed.summarise("throughput_images_per_s", times, batch=8)
-    assert score.low < score.value < score.high
-    assert more["p99"] < more["p90"] < score.low
+def test_they_add_up_of_a_real_sampler_too(run: Path) -> None:
+    protocol = SpeedProtocol("speed@2", "", warm_up=3, rounds=60, batches=(1,), sweep_rounds=1)
+    for _ in range(5):  # the machine may do something else in one try, not in all
+        rows = measure([real(run)], protocol, MACHINE, PLAIN)
+        text, pictures, whole = (of(rows, metric)[0]["value"] for metric in
+                                 ("latency_text_ms", "latency_ms", "latency_end_to_end_ms"))  # fmt: skip
+        if 0.85 < (text + pictures) / whole < 1.1:  # the way to bytes is in the whole alone
+            return
+    pytest.fail(f"{text:.3f} + {pictures:.3f} is not {whole:.3f} ms")
+
+
+def test_operations_are_of_one_picture_and_their_rate_is_held_against_a_matrix_product(run: Path) -> None:
+    rows = measure([real(run)], PROTOCOL, MACHINE, PLAIN)
+    text, pictures, whole = (of(rows, metric)[0]["flops_g"] for metric in
+                             ("latency_text_ms", "latency_ms", "latency_end_to_end_ms"))  # fmt: skip
+    assert text > 0
+    assert text + pictures == pytest.approx(whole)
+    swept = of(rows, "throughput_images_per_s")
+    assert {row["flops_g"] for row in swept} == {pictures}
+    for row in swept:
+        assert row["peak_share"] == pytest.approx(pictures * row["value"] / (1e3 * row["peak_tflops"]))
+    assert len({row["peak_tflops"] for row in rows if "peak_tflops" in row}) == 1
+
+
+@pytest.mark.parametrize(("picture", "column"), [("constant", "n_constant"), ("NaN", "n_non_finite")])
+def test_pictures_that_are_none_are_counted_and_said(
+    picture: str, column: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = measure([fake(Clock(), picture=picture), fake(Clock(), variant="good")], PROTOCOL, MACHINE, PLAIN)
+    swept = of(rows, "throughput_images_per_s")
+    per_call = {"constant": [20, 20, 40], "NaN": [20, 5, 5]}[picture]
+    assert [row[column] for row in swept] == per_call
+    assert of(rows, "latency_end_to_end_ms")[0][column] == 0  # its bytes are good
+    assert {row[column] for row in of(rows, "latency_ms", "good")} == {0}
+    said = capsys.readouterr().err.splitlines()
+    wanted = {"constant": "80 of 100 pictures are of one colour", "NaN": "30 of 100 pictures held NaN or infinity"}
+    assert len(said) == 1
+    assert f"warning: gigagan seed 0 at 16 px, while it was timed: {wanted[picture]}" in said[0]
+
+
+def test_a_batch_that_does_not_fit_has_no_row_and_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeSampler, "fits", 4)
+    rows = measure([fake(Clock())], PROTOCOL, MACHINE, PLAIN)
+    assert [row["batch"] for row in of(rows, "throughput_images_per_s")] == [1, 4]
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: gigagan seed 0 at 16 px: out of memory: a batch of 8 does not fit into it: 4 is the "
+                    "largest that does"]  # fmt: skip
+
+
+def test_one_picture_that_does_not_fit_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeSampler, "fits", 0)
+    with pytest.raises(UserError, match="gigagan seed 0 at 16 px: out of memory: one picture does not fit"):
+        measure([fake(Clock())], PROTOCOL, MACHINE, PLAIN)
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeSampler, "generate", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        measure([fake(Clock())], PROTOCOL, MACHINE, PLAIN)
+
+
+# ---------------------------------------------------------------------------------------------------------- protocols
+
+
+def test_a_sweep_leaves_out_batches_of_too_many_pixels_but_never_one_picture() -> None:
+    protocol = SpeedProtocol("x@1", "", 1, 100, batches=(1, 8, 64), sweep_rounds=9, most_pixels=8 * 64**2)
+    assert protocol.sweep(16) == [1, 8, 64]
+    assert protocol.sweep(64) == [1, 8]
+    assert protocol.sweep(512) == [1]
+    assert protocols.load_speed("speed@1").sweep(512) == [32]
+
+
+def test_the_first_protocols_hash_is_that_of_its_committed_rows() -> None:
+    assert protocols.speed_sha(protocols.load_speed("speed@1"), 16) == next(
+        row["protocol_sha"] for row in records.read(["results/records/demo.jsonl"]) if row["protocol"] == "speed@1"
+    )
+
+
+@pytest.mark.parametrize("name", speed.NEWEST.values())
+def test_the_newest_protocols_time_a_hundred_rounds_or_more(name: str) -> None:
+    protocol = protocols.load_speed(name)
+    assert protocol.rounds >= 100
+    assert protocol.warm_up > 0
+    assert protocol.batches[0] == 1
+
+
+# -------------------------------------------------------------------------------------------------------- the command
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> list[records.Row]:
+    out = words[words.index("--out") + 1]
+    monkeypatch.setattr("sys.argv", ["speed", "--suite", "demo", *map(str, words)])
+    speed.main()
+    return records.read([str(out)])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = SpeedProtocol("speed@2", "", warm_up=1, rounds=2, batches=(1, 2), sweep_rounds=1, matrix=16)
+    monkeypatch.setattr(speed.protocols, "load_speed", lambda name: protocol)
 
 
 def test_a_folder_that_names_no_run_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert speed.name_of(Path("runs/demo/gigagan/seed12")) == ("gigagan", 12)
     for folder, message in ((tmp_path, "<variant>/seed<N>"), (tmp_path / "seed0", "train the run")):
-        arguments = ["speed", "--runs", str(folder), "--suite", "demo", "--out", str(tmp_path / "speed.jsonl")]
-        monkeypatch.setattr("sys.argv", arguments)
         with pytest.raises(UserError, match=message):
-            speed.main()
+            command(monkeypatch, "--runs", folder, "--out", tmp_path / "speed.jsonl")
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_untrained_model_is_timed_and_says_so(
+    tiny_overrides: list[str], clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "laion_64" / "seed3"
+    words = ["--untrained", "--seed", "3", "--out", str(folder), *tiny_overrides, f"text.clip=local-dir:{clip_folder}"]
+    monkeypatch.setattr("sys.argv", ["train", *words])
+    train.main()
+    rows = command(monkeypatch, "--runs", folder, "--out", tmp_path / "speed.jsonl")
+    assert {(row["variant"], row["seed"], row["kimg"], row["seconds"]) for row in rows} == {("laion_64", 3, 0.0, None)}
+    n = sum(p.numel() for p in sampling.load(folder).generator.parameters())
+    assert {row["params_m"] for row in rows} == {round(n / 1e6, 6)}
+
+
+def test_a_run_that_was_cut_short_is_not_taken_for_an_untrained_one(run: Path) -> None:
+    with pytest.raises(UserError, match="train the run to its end first"):
+        speed.columns_of(run, "demo")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--dtype", "bf16"], {"dtype": "bf16", "compile": "none"}),
+        (["--channels-last"], {"dtype": "fp32", "layout": "channels_last"}),
+    ],
+)
+def test_how_networks_run_stands_in_the_rows(
+    run: Path, words: list[str], wanted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "columns_of", lambda folder, suite: COLUMNS)
+    rows = command(monkeypatch, "--runs", run, *words, "--out", run / "speed.jsonl")
+    assert all(row.items() >= wanted.items() for row in rows)
+    assert not any(row.get("n_constant") or row.get("n_non_finite") for row in rows)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_model_of_classes_is_asked_for_one(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, tiny(*CLASSES), ["a", "b", "c"])
+    monkeypatch.setattr(speed, "columns_of", lambda folder, suite: COLUMNS)
+    assert of(command(monkeypatch, "--runs", run, "--out", tmp_path / "speed.jsonl"), "latency_ms")
+
+
+def test_tf32_on_a_processor_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "columns_of", lambda folder, suite: COLUMNS)
+    with pytest.raises(UserError, match="tf32: is of GPUs alone"):
+        command(monkeypatch, "--runs", run, "--dtype", "tf32", "--out", run / "speed.jsonl")

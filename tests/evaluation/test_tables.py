@@ -207,3 +207,54 @@ def test_what_a_suite_says_of_its_data_stands_in_its_caption(make_suite, tmp_pat
     assert notes == {"demo": "On other data than the paper's."}
     noted = summarise(make_suite(), "demo", note=notes["demo"])
     assert all(notes["demo"] in text.replace("\\", "") for text in (tables.markdown(noted), tables.latex(noted)))
+
+
+def test_speeds_that_were_run_otherwise_never_share_a_column(make_row) -> None:
+    ways = [{"dtype": "bf16"}, {"compile": "default"}, {"compile": "max-autotune"}, {"layout": "channels_last"}, {}]
+    rows = [
+        make_row(metric="latency_ms", protocol="speed@2", seed=seed, batch=1, **{"compile": "none", **way})
+        for seed, way in enumerate(ways)
+    ]
+    summary = of(rows)
+    assert [cell.value.n for cell in summary.lines[0].cells.values()] == [1] * len(ways)
+    below = {tables.heading(column, summary.columns)[1] for column in summary.columns}
+    compiled = {f"fp32, compiled ({mode}), batch 1" for mode in ("default", "max-autotune")}
+    assert below == {"bf16, batch 1", "fp32, channels last, batch 1", "fp32, batch 1"} | compiled
+    assert "fp32, 1 thread, compiled (default)" in tables.markdown(summary)
+
+
+def test_of_a_sweep_each_models_best_throughput_is_shown_and_the_memory_of_one_picture(make_row) -> None:
+    swept = {"gigagan": {1: 90.0, 8: 400.0, 32: 380.0}, "no_attention": {1: 100.0, 8: 420.0, 32: 500.0}}
+    rows = [
+        make_row(metric=metric, protocol="speed@2", variant=variant, batch=batch, value=value, **more)
+        for variant, values in swept.items()
+        for batch, value in values.items()
+        for metric, more in (
+            ("throughput_images_per_s", {"best": value == max(values.values())}),
+            ("peak_memory_gb", {}),
+        )
+    ]
+    summary = of(rows)
+    (throughput,), (memory,) = summary.find("throughput_images_per_s"), summary.find("peak_memory_gb")
+    assert tables.heading(throughput, summary.columns)[1] == "each at its best batch"
+    full, other = line(summary, "gigagan"), line(summary, "no_attention")
+    assert tables.cell_text(full, throughput)[0] == "400 at 8"
+    assert tables.cell_text(other, throughput)[0] == "500 at 32"
+    assert (full.cells[memory].value.value, other.cells[memory].value.value) == (90.0, 100.0)
+    entries = csv.DictReader(io.StringIO(tables.csv_text(summary)))
+    assert {(e["variant"], e["batch"]) for e in entries if e["metric"] == "throughput_images_per_s"} == {
+        ("gigagan", "8"), ("no_attention", "32")}  # fmt: skip
+
+
+def test_pictures_that_are_none_stand_in_the_caption(make_row) -> None:
+    good = make_row(n_constant=0)
+    assert "none, and are counted" not in tables.markdown(of([good]))
+    bad = make_row(variant="no_attention", n_constant=1200, n_images=5000)
+    some = make_row(variant="no_attention", n_constant=1200, metric="shape_accuracy", n_images=4000)
+    timed = make_row(variant="no_ms_io", metric="latency_ms", n_constant=0, n_non_finite=3, n_images=100)
+    told = tables.caption(of([good, bad, some, timed]))
+    assert (
+        "Pictures that are none, and are counted all the same (no_attention seed 0: of 5,000 1,200 of one colour "
+        "throughout and 0 that held NaN or infinity; no_ms_io seed 0, while timed: of 100 0 of one colour throughout "
+        "and 3 that held NaN or infinity)." in told
+    )

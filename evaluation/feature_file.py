@@ -10,7 +10,7 @@ import numpy as np
 from gigagan import tensor_file
 from gigagan.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 PathLike = str | os.PathLike[str]
 
 

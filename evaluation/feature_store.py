@@ -94,6 +94,7 @@ class Store:
             found: Features = {path.stem: np.load(path, "r", allow_pickle=False) for path in folder.glob("*.npy")}
             found |= {path.stem: statistics_file.read(path)[0] for path in folder.glob("*.npz")}
             whole = {*names} <= {*found} and len(about["files"]) == n and len(about["size"]) == 2
+            whole = whole and isinstance(about["constant"], list)
             rows = [len(rows) for rows in found.values() if not isinstance(rows, Statistics)]
         except (OSError, ValueError, EOFError, TypeError, KeyError, UserError):  # in whatever way it is damaged
             return None

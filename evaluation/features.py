@@ -14,14 +14,17 @@ Tensors, float32, one row per image:
     psnr, ssim, judge_distance  [N, 1]  with --truth IMAGES, of enlarged pictures: each one's to its ground truth
     lpips        [N, 1]     with --truth and --lpips FILE: LPIPS on the VGG-16 weights in that file
     lpips_diversity  [N, 1]  with --diversity and --lpips FILE: each picture's mean LPIPS to the others of its caption
-The header says under "about" which images and which weights they are of.
+The header says under "about" which images and which weights they are of, and how many images are of one colour
+throughout, which is also said.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from evaluation import feature_file
@@ -31,11 +34,21 @@ from evaluation.preprocess import INCEPTION_SIDE
 from evaluation.siblings import Siblings
 from gigagan.archive import read_about, read_batches, read_prompts
 from gigagan.clip import Clip
+from gigagan.degenerate import Tally
 from gigagan.errors import UserError, command
 from gigagan.files import sha256
 from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.perceptual import ClipDistance, Lpips, Perceptual
 from gigagan.pretrained import KNOWN
+
+Batch = tuple[np.ndarray, list[str]]
+
+
+def looked_at(batches: Iterable[Batch], tally: Tally) -> Iterator[Batch]:
+    """The same batches of pictures and captions, counted as they pass."""
+    for images, captions in batches:
+        tally.look(images)
+        yield images, captions
 
 
 def main() -> None:
@@ -81,8 +94,11 @@ def main() -> None:
         pairs.match([prompt["caption"] for prompt in read_prompts(args.images)])
         extractors.append(pairs)
     weights = {name: identity for extractor in extractors for name, identity in extractor.weights.items()}
-    features = extract(read_batches(args.images, args.batch), extractors)
-    feature_file.write(args.out, features, {**about, "size": list(size), "weights": weights})
+    tally = Tally()
+    features = extract(looked_at(read_batches(args.images, args.batch), tally), extractors)
+    about |= {"size": list(size), "weights": weights, "n_constant": tally.n_constant}
+    feature_file.write(args.out, features, about)
+    tally.warn(args.images)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from evaluation.image_sets import ImageSet, decoded
 from evaluation.metrics.checks import first_bad
 from evaluation.preprocess import Change
 from evaluation.protocols import captions_sha
+from gigagan.degenerate import constant
 from gigagan.errors import UserError
 from gigagan.progress import Progress
 
@@ -33,11 +34,13 @@ class Read:
     Attributes:
         size: width and height of its first picture as it came, in pixels.
         files: the hash of each picture's file, in order.
+        constant: indices of pictures that are of one colour throughout, as they came.
         features: by name, not in memory.
     """
 
     size: tuple[int, int]
     files: Sequence[str]
+    constant: Sequence[int]
     features: Features
 
     @property
@@ -94,7 +97,7 @@ class Reader:
             features |= kept[0]
             about = kept[1]
         width, height = about["size"]
-        return Read((width, height), about["files"], features)
+        return Read((width, height), about["files"], about["constant"], features)
 
     def _key(self, images: ImageSet, extractor: Extractor, captions: Sequence[str] | None, sums: bool) -> str:
         of_text = captions_sha(captions) if captions else ""
@@ -106,8 +109,11 @@ class Reader:
         self, images: ImageSet, missing: Mapping[str, Extractor], captions: Sequence[str] | None, sums: bool
     ) -> None:
         extractors, first, files = list(missing.values()), None, []
+        empty: set[int] = set()
 
         def prepared(image: np.ndarray, index: int) -> tuple[tuple[int, int], list[np.ndarray]]:
+            if constant(image[None])[0]:
+                empty.add(index)
             changed = self.change(image)
             return (image.shape[1], image.shape[0]), [extractor.prepare(changed, index) for extractor in extractors]
 
@@ -144,7 +150,7 @@ class Reader:
                     bar.update(len(files))
             for key, folder in folders.items():
                 keep[key].finish()
-                note(folder, {"size": first[0] if first else (), "files": files})
+                note(folder, {"size": first[0] if first else (), "files": files, "constant": sorted(empty)})
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

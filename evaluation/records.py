@@ -90,7 +90,7 @@ FIELDS: dict[str, Field] = {
     "peak_tflops": Field(float, required=False),  # the device's measured matrix rate in this dtype
     "peak_share": Field(float, required=False),  # operations a second by that
     "best": Field(bool, required=False),  # throughput: no other batch of the sweep gives more
-    "n_constant": Field(int, required=False),  # of n_images, those of one colour throughout
+    "n_constant": Field(int, required=False),  # of n_images, those of one colour; scores: where any are
     "n_non_finite": Field(int, required=False),  # ... and those that held NaN or infinity
 }
 KEY = (

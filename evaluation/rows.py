@@ -41,6 +41,7 @@ def score(protocol: Protocol, inputs: Inputs, about: About, reference: About, co
         "resolution": data["resolution"],
         "protocol": protocol.name,
         "protocol_sha": protocols.sha(protocol, data, about["weights"] | reference["weights"]),
+        **degenerate(about["n_constant"]),
     }
     return [
         runs.row(columns, metric, value, **more)
@@ -48,6 +49,11 @@ def score(protocol: Protocol, inputs: Inputs, about: About, reference: About, co
         if not (name in PAIRED and columns["variant"] == records.REAL)  # the truth itself
         for metric, value in measure(name, inputs).items()
     ]
+
+
+def degenerate(n_constant: int) -> Row:
+    """What rows say of pictures that are of one colour throughout, where there are any; they are scored as they are."""
+    return {"n_constant": n_constant} if n_constant else {}
 
 
 def _check(protocol: Protocol, inputs: Inputs, about: About, reference: About) -> None:

@@ -103,7 +103,7 @@ def as_json(
         "protocol": result.protocol.name,
         "protocol_sha": result.sha,
         "images": {"path": _written(images.path), "n": len(images), "size": list(result.images.size),
-                   "sha256": result.images.sha},
+                   "sha256": result.images.sha, "n_constant": len(result.images.constant)},
         "reference": {"path": _written(reference), "n": result.reference.get("n"),
                       "sha256": result.reference["sha"] or None},
         "truth": {"path": _written(truth), "sha256": result.truth_sha or None},
@@ -139,7 +139,7 @@ def _place(text: str) -> Path:
 
 def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
     """The scores as record rows of a run, or of real images where there is none."""
-    from evaluation.rows import mark
+    from evaluation.rows import degenerate, mark
 
     columns = runs.columns(args.suite, args.variant, args.seed, args.run, args.kimg)
     more = {
@@ -148,6 +148,7 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
         "protocol": result.protocol.name,
         "protocol_sha": result.sha,
         **mark(result.protocol, args.run, result.weights),
+        **degenerate(len(result.images.constant)),
     }
     return [runs.row(columns, metric, score, **more) for metric, score in result.scores.items()]
 

@@ -433,6 +433,11 @@ class Scorer:
                 f"{images.path}: {copies:,} of {len(images):,} images are copies of others, as {images.names[again]} "
                 f"is of {images.names[first]}: they are scored as they are"
             )
+        if read.constant:
+            lines.append(
+                f"{images.path}: {len(read.constant):,} of {len(images):,} images are of one colour throughout, the "
+                f"first is {images.names[read.constant[0]]}: they are scored as they are"
+            )
         if theirs and (shared := counts.keys() & set(theirs.files)):
             there = sum(counts[digest] for digest in shared)
             lines.append(

@@ -157,7 +157,7 @@ def test_a_feature_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
     there, said = feature_file.read(tmp_path / "1")
     assert all((there[name] == array).all() for name, array in arrays.items())
-    assert said == {"schema": 1, **about}
+    assert said == {"schema": feature_file.SCHEMA, **about}
 
 
 def test_a_bad_feature_file_is_one_clear_line(tmp_path: Path) -> None:
@@ -223,6 +223,23 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return read([tmp_path / "metrics.jsonl"])
 
     return call
+
+
+def test_pictures_of_one_colour_stand_in_the_header_and_in_rows(scored, tmp_path: Path, monkeypatch, capsys) -> None:
+    names = ("--protocols", "two-scenes@1", "--variant", "real")
+    protocol = replace(protocols.load("scenes-blind@1"), name="two-scenes@1", images=100, reference=150)
+    monkeypatch.setattr(protocols, "load", lambda name: protocol)
+    assert all("n_constant" not in row for row in scored(*names))
+    images = pictures(100)
+    images[[4, 7, 8]] = 77
+    write_images(tmp_path / "real.zip", images, [SCENES[i].caption for i in range(100)], range(100))
+    capsys.readouterr()
+    extract(monkeypatch, tmp_path / "real.zip", tmp_path / "real.safetensors")
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path / 'real.zip'}: 3 of 100 pictures are of one colour throughout\n"
+    )
+    assert feature_file.read(tmp_path / "real.safetensors")[1]["n_constant"] == 3
+    assert {row["n_constant"] for row in scored(*names)} == {3}
 
 
 def test_diversity_is_a_column_of_the_features(scored, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +78,24 @@ def test_features_are_kept_in_a_cache(command, sets, tmp_path: Path, monkeypatch
     picture(7).rotate(90).save(sets[0] / "3.png")  # another picture: other features
     assert command("blind@1", *sets, "--cache", tmp_path / "cache")["scores"] != first["scores"]
     assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_pictures_of_one_colour_are_counted_and_said_from_the_cache_too(command, sets, tmp_path: Path) -> None:
+    out, cache = tmp_path / "rows.jsonl", ("--cache", tmp_path / "cache")
+    recorded = ("--record", out, "--suite", "mine", "--variant", "real", *cache)
+    assert command("blind@1", *sets, *recorded)["images"]["n_constant"] == 0
+    assert all("n_constant" not in row for row in records.read([out]))
+    for name in ("11", "3"):
+        Image.new("RGB", (16, 16), (9, 8, 7)).save(sets[0] / f"{name}.png")
+    for _ in range(2):
+        found = command("blind@1", *sets, *recorded)
+        assert found["images"]["n_constant"] == 2
+        wanted = "2 of 40 images are of one colour throughout, the first is 3.png: they are scored as they are"
+        assert any(wanted in line for line in found["warnings"])
+        assert {row["n_constant"] for row in records.read([out])} == {2}
+    for note in (tmp_path / "cache").glob("*/about.json"):  # as it was before pictures were counted: read again
+        note.write_text(json.dumps({k: v for k, v in json.loads(note.read_text()).items() if k != "constant"}))
+    assert command("blind@1", *sets, *recorded)["images"]["n_constant"] == 2
 
 
 def test_rows_can_be_recorded(command, sets, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from evaluation.metrics.score import Score
+from gigagan.operations import Operations
 
 ENOUGH_FOR_P99 = 100  # rounds
 K, T = TypeVar("K", bound=Hashable), TypeVar("T")
@@ -107,13 +107,10 @@ def summarise(seconds: np.ndarray, batch: int = 0) -> tuple[Score, dict[str, flo
 
 
 def operations(call: Callable[[], Any]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention in a call; a multiply-add is two.
-
-    Kernels that torch does not know (of other libraries) are not counted.
-    """
-    with FlopCounterMode(display=False) as counter:
+    """Of a call, as ``gigagan.operations`` counts them."""
+    with Operations() as counter:
         call()
-    return counter.get_total_flops()
+    return counter.total
 
 
 def product(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], Tensor]:

@@ -1,14 +1,12 @@
-"""Clocks, turns, order statistics, counted operations, and what counts as out of memory."""
+"""Clocks, turns, order statistics, and what counts as out of memory."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 from torch.utils import benchmark
 
 from evaluation import timing
@@ -127,26 +125,6 @@ def test_median_interval_and_percentiles() -> None:
     assert score.low < score.value < score.high
     assert more["p99"] < more["p90"] < score.low
     assert "p99" not in summarise(times[:99])[1]  # which say nothing of one in a hundred
-
-
-@pytest.mark.parametrize(
-    ("call", "wanted"),
-    [
-        (lambda: torch.randn(3, 5) @ torch.randn(5, 7), 2 * 3 * 5 * 7),
-        (lambda: F.conv2d(torch.randn(2, 8, 6, 6), torch.randn(4, 8, 3, 3), padding=1), 2 * 2 * 36 * 4 * 8 * 9),
-        (lambda: F.conv2d(torch.randn(1, 8, 6, 6), torch.randn(4, 4, 3, 3), padding=1, groups=2), 2 * 36 * 4 * 4 * 9),
-        (lambda: torch.einsum("bi,nij->bnj", torch.randn(2, 8), torch.randn(3, 8, 5)), 2 * 2 * 8 * 3 * 5),
-        (lambda: F.scaled_dot_product_attention(*torch.randn(3, 1, 2, 16, 8)), 2 * 2 * 2 * 16 * 16 * 8),
-        (
-            lambda: F.scaled_dot_product_attention(*torch.randn(3, 1, 2, 16, 8), attn_mask=torch.zeros(1, 2, 1, 16)),
-            2 * 2 * 2 * 16 * 16 * 8,
-        ),
-    ],
-    ids=["matrices", "convolution", "grouped", "einsum", "attention", "biased attention"],
-)
-def test_operations_are_counted(call: Callable[[], torch.Tensor], wanted: int) -> None:
-    with torch.inference_mode():
-        assert operations(call) == wanted
 
 
 def test_the_product_is_of_the_operations_that_it_is_taken_for() -> None:

@@ -61,14 +61,14 @@ def step(config: Config, batch: int) -> Step:
             clips.text.text_features(captions)
         if clips.guide and config.loss.clip_weight:
             clips.guide.embed_text(captions)
-        flops = float(counter.flops)
+        flops = float(counter.total)
         for phase in phases:
             for network in (model.generator, model.critics):  # as the trainer does
                 network.requires_grad_(network is phase.network)
-            before = counter.flops
+            before = counter.total
             loss = phase.loss(shown, embeddings)
             sum(loss.values()).backward()
-            flops += (counter.flops - before) / phase.interval
+            flops += (counter.total - before) / phase.interval
             del loss
             phase.optimizer.step()
             phase.optimizer.zero_grad(set_to_none=True)
@@ -97,9 +97,9 @@ def _counter() -> Any:
     import torch
     from torch.utils._pytree import tree_leaves
 
-    from gigagan.flops import FlopCounter
+    from gigagan.operations import Operations
 
-    class Counter(FlopCounter):
+    class Counter(Operations):
         def __init__(self) -> None:
             super().__init__()
             self.live = self.peak = 0

@@ -57,7 +57,7 @@ def step(of: Suite, run: str) -> Training:
 
     from evaluation.rivals.families import family as known
     from gigagan.clip import Clip, Clips
-    from gigagan.flops import FlopCounter
+    from gigagan.operations import Operations
     from gigagan.sampling import WEIGHTS
     from gigagan.training.batches import Batch
     from gigagan.training.checkpoint import save_tensors
@@ -72,13 +72,13 @@ def step(of: Suite, run: str) -> Training:
             write_json(start / "config.json", {"family": entry.family, "config": to_dict(config), "clip_sha": clip.sha})
             save_tensors(start / WEIGHTS, model.networks["generator"].state_dict(), {})
     b, side = config.train.batch, config.data.resolution
-    with FlopCounter() as counter:
+    with Operations() as counter:
         text = parts.conditioning(clip, cpu)(["a caption"] * b)
     shown = Batch(torch.randn(b, 3, side, side), text, text, torch.ones(b), torch.eye(b) > 0, list(range(b)))
-    flops = counter.flops
+    flops = counter.total
     for phase in model.phases():
-        with FlopCounter() as counter:
+        with Operations() as counter:
             sum(phase.loss(shown, torch.empty(b, 0)).values()).backward()
-        flops += counter.flops / phase.interval
+        flops += counter.total / phase.interval
     sizes = {name: sum(p.numel() for p in network.parameters()) / 1e6 for name, network in model.networks.items()}
     return Training(sizes.pop("generator"), sum(sizes.values()), flops / b / 1e9 if model.phases() else 0.0)

@@ -149,10 +149,10 @@ def heads(config: Config) -> float:
 def forward_gflops(config: Config) -> tuple[float, float]:
     """GFLOP of one image's forward pass through G and D."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from gigagan.networks.condition import Labels
     from gigagan.networks.text import TextFeatures
+    from gigagan.operations import Operations
 
     generator, discriminator = (network(config, part) for part in PARTS)
     width, tokens = text_size(config)
@@ -162,11 +162,11 @@ def forward_gflops(config: Config) -> tuple[float, float]:
         asked = TextFeatures(torch.empty(n, tokens, width), index) if config.condition.kind == "text" else Labels(index)
         z, noise = torch.empty(n, generator.z_dim), torch.empty(n, generator.noise_dim)
         image = [torch.empty(n, 3, config.upsampler.input, config.upsampler.input)] if config.upsampler.input else []
-        with FlopCounterMode(display=False) as g_count:
+        with Operations() as g_count:
             pyramid = generator(z, asked, noise, *image)
-        with FlopCounterMode(display=False) as d_count:
+        with Operations() as d_count:
             discriminator(pyramid, [asked, asked] if config.loss.matching != "none" else [asked])
-    return g_count.get_total_flops() / n / 1e9, d_count.get_total_flops() / n / 1e9
+    return g_count.total / n / 1e9, d_count.total / n / 1e9
 
 
 def matched(overrides: list[str], full: list[str]) -> list[str]:

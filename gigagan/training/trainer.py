@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gigagan.config import TrainConfig
 from gigagan.errors import UserError
-from gigagan.flops import FlopCounter
+from gigagan.operations import Operations
 from gigagan.progress import Progress
 from gigagan.training import distributed
 from gigagan.training.batches import Batch, Batches
@@ -144,9 +144,9 @@ class Trainer:
         if step:
             yield
             return
-        with FlopCounter() as counter:
+        with Operations() as counter:
             yield
-        self.step_flops[what] = counter.flops * distributed.world()
+        self.step_flops[what] = counter.total * distributed.world()
 
     @property
     def flops(self) -> int:

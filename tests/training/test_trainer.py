@@ -15,7 +15,7 @@ from first_step import gradients
 from torch import nn
 
 from gigagan.config import TrainConfig
-from gigagan.flops import FlopCounter
+from gigagan.operations import Operations
 from gigagan.training import trainer as trainer_module
 from gigagan.training.ema import EMA
 from gigagan.training.phases import optimizer
@@ -139,8 +139,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny, clips, tmp_path):
 
 def test_operations_are_counted_once_and_multiplied_by_the_updates(tiny, gigagan, trainer, monkeypatch):
     config = tiny("loss.r1_interval=3", "train.kimg=0.02")  # five steps of four pictures, two of them with R1
-    counters: list[FlopCounter] = []
-    monkeypatch.setattr(trainer_module, "FlopCounter", lambda: counters.append(FlopCounter()) or counters[-1])
+    counters: list[Operations] = []
+    monkeypatch.setattr(trainer_module, "Operations", lambda: counters.append(Operations()) or counters[-1])
     loop = trainer(config, gigagan(config))
     loop.run()
     assert loop.step_flops.keys() == {"batch", "discriminator", "r1", "generator"}
@@ -152,8 +152,8 @@ def test_operations_are_counted_once_and_multiplied_by_the_updates(tiny, gigagan
 
 def test_counting_changes_no_weight(tiny, gigagan, trainer, monkeypatch, tmp_path):
     config, learned = tiny("train.kimg=0.008"), []
-    for counter in (FlopCounter, nullcontext_with_flops):
-        monkeypatch.setattr(trainer_module, "FlopCounter", counter)
+    for counter in (Operations, counts_nothing):
+        monkeypatch.setattr(trainer_module, "Operations", counter)
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)  # begin anew
         model = gigagan(config)
         trainer(config, model).run()
@@ -162,8 +162,8 @@ def test_counting_changes_no_weight(tiny, gigagan, trainer, monkeypatch, tmp_pat
 
 
 @contextmanager
-def nullcontext_with_flops() -> Iterator[SimpleNamespace]:
-    yield SimpleNamespace(flops=0)
+def counts_nothing() -> Iterator[SimpleNamespace]:
+    yield SimpleNamespace(total=0)
 
 
 def test_statistics_that_a_network_keeps_are_taken_over_by_its_average():

@@ -3,20 +3,14 @@ checked against its declared type."""
 
 from __future__ import annotations
 
-import re
-import typing
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from gigagan.errors import UserError, nearest
-from gigagan.files import read_yaml
+from gigagan import entries
 
 T = TypeVar("T")
 Device = Literal["auto", "cpu", "cuda"]
-WORDS = {str: ("text", "texts"), int: ("a whole number", "whole numbers"), bool: ("true or false", "true or false"),
-         float: ("a number", "numbers")}  # fmt: skip
 LEAST = {
     "generator_m": 0,
     "discriminator_m": 0,
@@ -109,82 +103,5 @@ class Suite:
 
 
 def read(path: Path, kind: type[T]) -> dict[str, T]:
-    """Every entry by name, but for those that begin with a dot. Raises UserError for whatever is wrong with one."""
-    found = read_yaml(path)
-    if not isinstance(found, dict):
-        raise UserError(f"{path.name}: must map names to entries")
-    named = {str(name): entry for name, entry in found.items() if not str(name).startswith(".")}
-    return {name: _entry(f"{path.name}: {name}", name, entry, kind) for name, entry in named.items()}
-
-
-def _entry(where: str, name: str, entry: Any, kind: type[T]) -> T:
-    known = {f.name: f for f in fields(kind) if f.name != "name"}  # type: ignore[arg-type]
-    types = typing.get_type_hints(kind)
-    if not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII):  # it becomes a folder, and a word of --config
-        raise UserError(f"{where}: no name: begin with a letter, go on with letters, digits, _ and -")
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: must have fields ({', '.join(known)}), not {_short(entry)}")
-    given = {}
-    for key, value in entry.items():
-        if key not in known:
-            raise UserError(f"{where}: no field {key!r}{nearest(str(key), known)}")
-        given[key] = _frozen(value, types[key])
-        if not _is(given[key], types[key]):
-            raise UserError(f"{where}: {key}: must be {_words(types[key])}, not {_short(value)}")
-        if given[key] in ((), {}, "") and key not in MAY_BE_EMPTY:
-            raise UserError(f"{where}: {key}: is empty")
-        if key in LEAST and min(_numbers(given[key]), default=LEAST[key]) < LEAST[key]:
-            raise UserError(f"{where}: {key}: must be at least {LEAST[key]}, not {_short(value)}")
-    for key, f in known.items():
-        if key not in given and f.default is f.default_factory is MISSING:
-            raise UserError(f"{where}: lacks {key}, {_words(types[key])}")
-    return kind(name=name, **given)
-
-
-def _frozen(value: Any, kind: Any) -> Any:
-    """Lists as tuples where a field, or a map's values, are declared so."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is dict and isinstance(value, dict):
-        return {k: _frozen(v, parts[1]) for k, v in value.items()}
-    return _flat(value) if origin is tuple and isinstance(value, list) else value
-
-
-def _flat(values: list[Any]) -> tuple[Any, ...]:
-    """Lists within lists (YAML anchors) joined."""
-    return tuple(v for value in values for v in (_flat(value) if isinstance(value, list) else [value]))
-
-
-def _numbers(value: Any) -> list[int]:
-    return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else [value]
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a declared type; True is no number."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return value in parts
-    if origin is UnionType:
-        return any(_is(value, part) for part in parts)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is(v, parts[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_is(k, parts[0]) and _is(v, parts[1]) for k, v in value.items())
-    return type(value) is kind or (kind is float and type(value) is int)
-
-
-def _words(kind: Any, many: bool = False) -> str:
-    """A declared type as a user would say it."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return " or ".join(parts)
-    if origin is UnionType:
-        return _words(parts[0])
-    if origin is tuple:
-        return f"{'lists' if many else 'a list'} of {_words(parts[0], many=True)}"
-    if origin is dict:
-        return f"a map from {_words(parts[0], many=True)} to {_words(parts[1], many=True)}"
-    return WORDS[kind][many]
-
-
-def _short(value: Any) -> str:
-    return "nothing" if value is None else f"{value!r:.60}"
+    """Every entry by name. Raises UserError as gigagan.entries."""
+    return entries.read(path, kind, MAY_BE_EMPTY, LEAST)

@@ -15,8 +15,10 @@ OURS = ("gigagan", "ablations", "evaluation", "tests")
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 
 # What ablations may import at any time.
-LIGHT = ("gigagan.config", "gigagan.errors", "gigagan.files", "gigagan.overrides", "gigagan.pretrained",
-         "evaluation.rivals.config")  # fmt: skip
+LIGHT = (
+    *(f"gigagan.{name}" for name in ("config", "entries", "errors", "files", "overrides", "pretrained")),
+    *("evaluation.rivals.config", "evaluation.rivals.pretrained.settings"),
+)
 
 
 @functools.cache

@@ -92,10 +92,10 @@ class PipelineSampler:
     @functools.cached_property
     def nfe(self) -> int:
         """Evaluations of the denoiser a picture, counted on one; with guidance each step has two."""
-        before, self._rows = self._rows, 0
+        blackened, self._rows = self.n_blackened, 0
         self.generate(self.encode(["a picture"]), [0])
-        counted, self._rows = self._rows, before
-        return counted
+        self.n_blackened = blackened
+        return self._rows
 
     @torch.inference_mode()
     def encode(self, captions: list[str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,6 +78,6 @@ def about(sampler: PretrainedSampler, settings: Pretrained, threads: int) -> dic
         "stand_in_for": settings.stand_in_for,
         "files_sha": sampler.sha,
         "description": sampler.description,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)},
         **provenance.collect(str(sampler.device), threads),
     }

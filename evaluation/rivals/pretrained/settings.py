@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -106,8 +106,11 @@ class Pretrained:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        default = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(self)}
-        given = [f.name for f in fields(self) if getattr(self, f.name) != default[f.name]]
+        for name in ("guidance", "lora_scale"):  # 3 and 3.0 are one recipe
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "timesteps", tuple(map(float, self.timesteps)))
+        given = self._given()
         takes = (*_EVERY, *TAKES[self.adapter])
         if idle := [name for name in given if name not in takes]:
             raise self.wrong(f"{idle[0]}: means nothing to the adapter {self.adapter}")
@@ -123,6 +126,11 @@ class Pretrained:
             raise self.wrong("sha256: must be 64 hexadecimal digits")
         if "steps" in takes:
             self._check_sampling()
+
+    def _given(self) -> dict[str, object]:
+        """The fields that are not as they are unsaid."""
+        unsaid = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(self)}
+        return {name: getattr(self, name) for name in unsaid if getattr(self, name) != unsaid[name]}
 
     def _check_sampling(self) -> None:
         if bool(self.steps) == bool(self.timesteps):
@@ -152,8 +160,9 @@ class Pretrained:
             raise self.wrong(f"its files are other ones than expected: their digest is {sha}, not {self.sha256}")
 
     def recipe(self, weights: str) -> str:
-        """A hash of all that makes its pictures: these settings, and the digest of the files."""
-        made_by = {name: value for name, value in asdict(self).items() if name not in _NAMING}
+        """A hash of all that makes its pictures: what is said here, and the digest of the files. What is left unsaid is
+        no part of it, so that a field added one day leaves the recipes of before as they are."""
+        made_by = {name: value for name, value in self._given().items() if name not in _NAMING}
         return hashlib.sha256(json.dumps([made_by, weights], sort_keys=True).encode()).hexdigest()
 
 

@@ -29,7 +29,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders sd, checked (sd with a safety checker), sdxl and pixart.
+    """The folders sd, checked (sd with a safety checker), sdxl, pixart and sana.
 
     Tests may add to it; what they change, they copy.
     """
@@ -43,6 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_pipelines.sd(folder / "checked", checked=True)
         tiny_pipelines.sdxl(folder / "sdxl")
         tiny_pipelines.pixart(folder / "pixart")
+        tiny_pipelines.sana_sprint(folder / "sana")
     return folder
 
 
@@ -52,7 +53,7 @@ def entry(**fields: Any) -> Pretrained:
     usual |= {"resolution": 64}
     if fields.get("timesteps"):
         usual.pop("steps")
-    if fields.get("folder") == "pixart":
+    if fields.get("folder") in ("pixart", "sana"):
         usual["call"] = {"use_resolution_binning": False}
     return Pretrained(**usual | fields)
 

@@ -19,6 +19,7 @@ FAMILIES = [
     {"folder": "sd", "scheduler": "EulerAncestralDiscreteScheduler"},
     {"folder": "sdxl"},
     {"folder": "pixart", "guidance": 4.5},
+    {"folder": "sana", "guidance": 4.5},
 ]
 
 
@@ -41,7 +42,7 @@ def test_a_picture_depends_on_its_own_caption_and_seed_alone(load, fields):
 @pytest.mark.parametrize("fields", FAMILIES, ids=str)
 def test_captions_encoded_apart_draw_what_the_pipelines_own_call_draws(load, models, fields):
     sampler = load(**fields)
-    more = {"use_resolution_binning": False} if fields["folder"] == "pixart" else {}
+    more = {"use_resolution_binning": False} if fields["folder"] in ("pixart", "sana") else {}
     drawn = sampler.pipe(
         prompt=CAPTIONS[:2],
         num_inference_steps=fields.get("steps", 2),
@@ -86,6 +87,7 @@ def test_guidance_and_a_negative_prompt_change_pictures(load):
         ({"steps": 4, "scheduler": "PNDMScheduler", "scheduler_options": {"skip_prk_steps": True}}, 10),  # one is twice
         ({"folder": "sdxl", "timesteps": (999, 749, 499, 249), "scheduler": "LCMScheduler", "guidance": 0.0}, 4),
         ({"folder": "pixart", "steps": 2, "guidance": 4.5}, 4),
+        ({"folder": "sana", "guidance": 4.5}, 2),  # which takes the guidance scale itself
         ({"separable": False, "steps": 3}, 6),
     ],
     ids=str,
@@ -122,6 +124,7 @@ def test_the_safety_checker_is_off_unless_asked_for_and_what_it_blackens_is_coun
     assert off(["blue"], [0]).std() > 1
     assert on.description.endswith("safety checker on")
     assert not on(["blue", "red"], [0, 1]).any()
+    assert on.nfe == off.nfe == 4
     assert (off.n_blackened, on.n_blackened) == (0, 2)
 
 

@@ -78,6 +78,7 @@ class PipelineSampler:
         self._call = {"clean_caption": False} if "clean_caption" in self._takes else {}
         self._call |= settings.call
         self._rows = 0
+        self._seeded = False  # known once a picture was drawn
         denoiser = getattr(pipe, plan.denoiser[0])
         denoiser.register_forward_pre_hook(self._count, with_kwargs=True)
         time_cond = denoiser.config.get("time_cond_proj_dim")  # such a network takes the guidance scale itself
@@ -126,7 +127,8 @@ class PipelineSampler:
     def generate(self, condition: Any, seeds: list[int]) -> Tensor:
         """[B, 3, R, R] in [-1, 1], fp32, on the device; each picture has its own generator for all that it draws.
 
-        Raises UserError where the pipeline refuses what is asked of it.
+        Raises UserError where the pipeline refuses what is asked of it, or draws from torch's common generator, whose
+        pictures would be other ones each time.
         """
         text = (
             dict(condition) if self.separable else {"prompt": condition, "negative_prompt": self._negative(len(seeds))}
@@ -144,8 +146,17 @@ class PipelineSampler:
             "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
             "output_type": "pt",
         }
+        before = None if self._seeded else self._drawn_elsewhere()
         with self._refusals():
             drawn = self.pipe(**asked)
+        if before is not None and any(
+            not torch.equal(*states) for states in zip(before, self._drawn_elsewhere(), strict=True)
+        ):
+            kind = type(self.pipe.scheduler).__name__
+            raise self.settings.wrong(
+                f"{self._name} with {kind} draws noise that no seed governs: take another scheduler"
+            )
+        self._seeded = True
         self.n_blackened += sum(getattr(drawn, "nsfw_content_detected", None) or ())
         images = drawn.images.float() * 2 - 1
         wanted = (len(seeds), 3, self.resolution, self.resolution)
@@ -156,6 +167,16 @@ class PipelineSampler:
     def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
         """uint8 [B, R, R, 3]"""
         return to_uint8(self.generate(self.encode(captions), seeds))
+
+    def count_cut(self, captions: list[str]) -> int:
+        """How many captions are longer than what the (first) text encoder reads."""
+        tokenizer = self.pipe.tokenizer
+        most = (self._takes | self._call).get("max_sequence_length", tokenizer.model_max_length)
+        return sum(len(tokenizer(caption).input_ids) > most for caption in captions)
+
+    def _drawn_elsewhere(self) -> list[Tensor]:
+        """The states of the generators that no picture has to itself."""
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [])]
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

@@ -153,8 +153,8 @@ def _scheduler(settings: Pretrained, folder: Path, found: dict[str, tuple[str, s
             raise settings.wrong(f"scheduler_options: {name} has no {option!r}{nearest(option, options)}")
     try:
         scheduler = kind.from_config(folders.read_json(folder / "scheduler" / CONFIG), **settings.scheduler_options)
-    except (ValueError, TypeError, NotImplementedError) as e:
-        raise settings.wrong(f"scheduler: {name} cannot be made: {e}") from None
+    except (ValueError, TypeError, NotImplementedError, ImportError) as e:
+        raise settings.wrong(f"scheduler: {name} cannot be made: {' '.join(str(e).split())}") from None
     takes = arguments(scheduler.set_timesteps)
     if settings.timesteps and "timesteps" not in takes:
         raise settings.wrong(

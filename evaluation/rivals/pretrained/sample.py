@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from evaluation.rivals.pretrained import samplers
+from evaluation.rivals.pretrained.diffusion import PipelineSampler
 from evaluation.rivals.pretrained.memory import is_out_of_memory
 from evaluation.rivals.pretrained.samplers import PretrainedSampler
 from evaluation.rivals.pretrained.settings import pick
@@ -111,8 +112,11 @@ def main() -> None:
     for what, n in said.items():
         if n:
             print(f"warning: {n:,} of {flaws.pictures:,} pictures {what}: they are in the archive", file=sys.stderr)
+    cut = sampler.count_cut(captions) if isinstance(sampler, PipelineSampler) else 0
+    if cut:
+        print(f"warning: {cut:,} of {len(captions):,} prompts were cut to what the text encoder reads", file=sys.stderr)
     if args.about:
-        found = {**asdict(flaws), "blackened": sampler.n_blackened}
+        found = {**asdict(flaws), "blackened": sampler.n_blackened, "captions_cut": cut}
         write_json(args.about, {**samplers.about(sampler, settings, args.threads), "flaws": found})
 
 

@@ -29,7 +29,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders sd, checked (sd with a safety checker), sdxl, pixart and sana.
+    """The folders sd, checked (sd with a safety checker), sdxl, pixart, sana and lcm.
 
     Tests may add to it; what they change, they copy.
     """
@@ -44,6 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_pipelines.sdxl(folder / "sdxl")
         tiny_pipelines.pixart(folder / "pixart")
         tiny_pipelines.sana_sprint(folder / "sana")
+        tiny_pipelines.lcm(folder / "lcm")
     return folder
 
 

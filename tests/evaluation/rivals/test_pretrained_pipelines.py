@@ -20,6 +20,7 @@ FAMILIES = [
     {"folder": "sdxl"},
     {"folder": "pixart", "guidance": 4.5},
     {"folder": "sana", "guidance": 4.5},
+    {"folder": "lcm", "guidance": 8.5},
 ]
 
 
@@ -88,6 +89,7 @@ def test_guidance_and_a_negative_prompt_change_pictures(load):
         ({"folder": "sdxl", "timesteps": (999, 749, 499, 249), "scheduler": "LCMScheduler", "guidance": 0.0}, 4),
         ({"folder": "pixart", "steps": 2, "guidance": 4.5}, 4),
         ({"folder": "sana", "guidance": 4.5}, 2),  # which takes the guidance scale itself
+        ({"folder": "lcm", "guidance": 8.5}, 2),  # so does this
         ({"separable": False, "steps": 3}, 6),
     ],
     ids=str,
@@ -172,6 +174,27 @@ def test_a_single_file_with_a_local_configuration_draws_the_same(load, models):
     one_file.write(models / "sd", models / "one.safetensors")
     single = load(adapter="single_file", file="one.safetensors")
     assert far(single(["blue"], [1]), load()(["blue"], [1])) == 0
+
+
+def test_an_option_of_the_scheduler_that_the_pipeline_overrules_is_refused(load):
+    with pytest.raises(SystemExit, match="StableDiffusionPipeline makes steps_offset 1, whatever is said"):
+        load(scheduler_options={"steps_offset": 0})
+
+
+def test_noise_that_no_seed_governs_is_refused(load, monkeypatch):
+    sampler = load()
+    step = sampler.pipe.scheduler.step
+
+    def noisy(model_output, *rest, **more):
+        return step(model_output + torch.randn_like(model_output), *rest, **more)
+
+    monkeypatch.setattr(sampler.pipe.scheduler, "step", noisy)
+    with pytest.raises(SystemExit, match="StableDiffusionPipeline with DDIMScheduler draws noise that no seed governs"):
+        sampler(["blue"], [0])
+
+
+def test_captions_that_the_text_encoder_cuts_are_counted(load):
+    assert load().count_cut([" ".join("a" * 75), " ".join("a" * 76), "blue"]) == 1
 
 
 def test_half_precision_is_said_and_refused_where_it_does_not_run(load):

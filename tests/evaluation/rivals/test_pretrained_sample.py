@@ -51,7 +51,7 @@ def test_the_command_draws_the_prompts_and_says_of_what(command, load, capsys):
     assert about["recipe_sha"] == entry(label="Another", steps=1).recipe(sampler.sha) != entry().recipe(sampler.sha)
     assert (about["family"], about["nfe"], about["dtype"], about["kimg"]) == ("pretrained", 2, "fp32", None)
     assert about["params_m"] == sampler.params_m
-    assert about["flaws"] == {"pictures": 3, "non_finite": 0, "constant": 0, "blackened": 0}
+    assert about["flaws"] == {"pictures": 3, "non_finite": 0, "constant": 0, "blackened": 0, "captions_cut": 0}
     said = capsys.readouterr().err
     assert "tiny: StableDiffusionPipeline, DDIMScheduler, 1 step at 1, guidance 3, 64 px, fp32" in said
     assert "3/3 img" in said
@@ -61,7 +61,7 @@ def test_the_command_draws_the_prompts_and_says_of_what(command, load, capsys):
 def test_blackened_pictures_are_said_and_counted(command, capsys):
     out, about = command("black")
     assert not read_images(out)[0].any()
-    assert about["flaws"] == {"pictures": 3, "non_finite": 0, "constant": 3, "blackened": 3}
+    assert about["flaws"] == {"pictures": 3, "non_finite": 0, "constant": 3, "blackened": 3, "captions_cut": 0}
     said = capsys.readouterr().err
     assert "safety checker on" in said
     assert "3 of 3 pictures are of one colour: they are in the archive" in said

@@ -11,6 +11,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     EulerDiscreteScheduler,
+    LatentConsistencyModelPipeline,
     LCMScheduler,
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
@@ -125,6 +126,23 @@ def sd(folder: Path, checked: bool = False) -> Path:
         safety_checker=checker() if checked else None,
         feature_extractor=CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16) if checked else None,
         requires_safety_checker=checked,
+    )
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def lcm(folder: Path) -> Path:
+    """A latent consistency model, whose UNet takes the guidance scale."""
+    torch.manual_seed(0)
+    pipe = LatentConsistencyModelPipeline(
+        vae=vae(),
+        text_encoder=CLIPTextModel(text_config(WIDTH)),
+        tokenizer=tokenizer(folder.with_name(f"{folder.name}-words")),
+        unet=unet(time_cond_proj_dim=8),
+        scheduler=scheduler(LCMScheduler),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipe.save_pretrained(folder)
     return folder

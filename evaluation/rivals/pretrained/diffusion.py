@@ -18,7 +18,7 @@ from evaluation.rivals.pretrained.memory import is_out_of_memory
 from evaluation.rivals.pretrained.plan import WITH_CHECKER, Plan, arguments, describe, in_use, library, look, steps_of
 from evaluation.rivals.pretrained.settings import Pretrained
 from gigagan.clip import read_weights
-from gigagan.errors import UserError, short
+from gigagan.errors import UserError
 from gigagan.pixels import to_uint8
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -130,33 +130,21 @@ class PipelineSampler:
         Raises UserError where the pipeline refuses what is asked of it, or draws from torch's common generator, whose
         pictures would be other ones each time.
         """
-        text = (
-            dict(condition) if self.separable else {"prompt": condition, "negative_prompt": self._negative(len(seeds))}
-        )
-        if self.separable:
-            text["negative_prompt"] = None  # its default is a text in some classes, and they refuse both
-        asked = {
-            **self._call,
-            **{name: value for name, value in text.items() if name in self._takes},
-            **steps_of(self.settings),
-            "guidance_scale": self.settings.guidance,
-            "height": self.resolution,
-            "width": self.resolution,
-            # On the CPU: a picture's noise is then the same on every device.
-            "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
-            "output_type": "pt",
-        }
-        before = None if self._seeded else self._drawn_elsewhere()
-        with self._refusals():
-            drawn = self.pipe(**asked)
-        if before is not None and any(
-            not torch.equal(*states) for states in zip(before, self._drawn_elsewhere(), strict=True)
-        ):
-            kind = type(self.pipe.scheduler).__name__
-            raise self.settings.wrong(
-                f"{self._name} with {kind} draws noise that no seed governs: take another scheduler"
+        text = condition if self.separable else {"prompt": condition}
+        # Embeddings and a negative prompt are refused together, and some classes have one by default.
+        text = text | {"negative_prompt": None if self.separable else self._negative(len(seeds))}
+        with self._refusals(), self._governed():
+            drawn = self.pipe(
+                **self._call,
+                **{name: value for name, value in text.items() if name in self._takes},
+                **steps_of(self.settings),
+                guidance_scale=self.settings.guidance,
+                height=self.resolution,
+                width=self.resolution,
+                # On the CPU: a picture's noise is then the same on every device.
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                output_type="pt",
             )
-        self._seeded = True
         self.n_blackened += sum(getattr(drawn, "nsfw_content_detected", None) or ())
         images = drawn.images.float() * 2 - 1
         wanted = (len(seeds), 3, self.resolution, self.resolution)
@@ -174,8 +162,20 @@ class PipelineSampler:
         most = (self._takes | self._call).get("max_sequence_length", tokenizer.model_max_length)
         return sum(len(tokenizer(caption).input_ids) > most for caption in captions)
 
-    def _drawn_elsewhere(self) -> list[Tensor]:
-        """The states of the generators that no picture has to itself."""
+    @contextmanager
+    def _governed(self) -> Iterator[None]:
+        """Look, around the first pictures, whether torch's common generators stay as they are."""
+        before = self._common()
+        yield
+        if any(not torch.equal(*pair) for pair in zip(before, self._common(), strict=True)):
+            what = f"{self._name} with {type(self.pipe.scheduler).__name__}"
+            raise self.settings.wrong(f"{what} draws noise that no seed governs: take another scheduler")
+        self._seeded = True
+
+    def _common(self) -> list[Tensor]:
+        """The states of the generators that no picture has to itself; none once they are known to be left alone."""
+        if self._seeded:
+            return []
         return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [])]
 
     @contextmanager
@@ -198,9 +198,9 @@ def load(settings: Pretrained, models: Path, device: torch.device) -> PipelineSa
     try:
         pipe = _pipeline(settings, models, plan)
         _check_whole(settings, pipe, plan)
+        pipe.to(device)
         if settings.lora:
             _merge_lora(settings, models, pipe)
-        pipe.to(device)
     except UserError:
         raise
     except Exception as e:  # both libraries raise nearly every type there is on files that do not fit
@@ -300,4 +300,4 @@ def _merge_lora(settings: Pretrained, models: Path, pipe: Any) -> None:
 
 def _first_line(e: BaseException) -> str:
     lines = str(e).strip().splitlines()
-    return short(lines[0], 200)[1:-1] if lines else type(e).__name__
+    return lines[0][:200] if lines else type(e).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +58,8 @@ class FinishedPictures:
             wanted = f"{asked} x {asked}" if asked else "square"
             raise settings.wrong(f"{self._set.where(0)}: is {width} x {height} px, not {wanted}")
         self.resolution = height
-        self.sha = self._set.sha256()
+        both = json.dumps([self._set.sha256(), self._set.captions])
+        self.sha = hashlib.sha256(both.encode()).hexdigest()
         if settings.adapter == "images":
             settings.check_files(self.sha)
         self.description = f"{len(self._set):,} finished pictures of {path.name}, {height} px: nothing to time"

@@ -119,14 +119,14 @@ def test_pickles_that_a_users_file_would_read_must_be_allowed(galip, tmp_path):
 # --------------------------------------------------------------------------------------------------- finished pictures
 
 
-def finished(models, captions="captions.txt", sizes=(8, 8, 8), **fields):
+def finished(models, beside="red\nblue\nred\n", sizes=(8, 8, 8), **fields):
     """Three pictures of one colour each, and a sampler that hands them out."""
     folder = models / "made"
     folder.mkdir(parents=True, exist_ok=True)
     for i, size in enumerate(sizes):
         Image.new("RGB", (size, size), (i, 0, 0)).save(folder / f"{i}.png")
-    if captions:
-        (folder / captions).write_text("red\nblue\nred\n")
+    if beside:
+        (folder / "captions.txt").write_text(beside)
     return samplers.load(
         Pretrained(**{"name": "made", "label": "Made", "folder": "made", "adapter": "images"} | fields), models, CPU
     )
@@ -141,6 +141,14 @@ def test_a_finished_picture_is_found_by_its_caption_and_among_several_by_the_see
     assert torch.allclose(drawn[0, :, 0, 0], torch.tensor([2 / 127.5 - 1, -1.0, -1.0]))
 
 
+def test_other_captions_are_another_digest(tmp_path):
+    sha = finished(tmp_path).sha
+    assert finished(tmp_path, sha256=sha).sha == sha
+    assert finished(tmp_path, beside="red\nblue\ngreen\n").sha != sha
+    (tmp_path / "captions.txt").write_text("red\nblue\nred\n")
+    assert finished(tmp_path, captions="captions.txt").sha == sha
+
+
 def test_finished_pictures_say_that_there_is_nothing_to_time(tmp_path):
     sampler = finished(tmp_path)
     assert sampler.description == "3 finished pictures of made, 8 px: nothing to time"
@@ -150,7 +158,7 @@ def test_finished_pictures_say_that_there_is_nothing_to_time(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"captions": ""}, "the pictures have no captions"),
+        ({"beside": ""}, "the pictures have no captions"),
         ({"sizes": (8, 8)}, "3 captions for 2 images"),
         ({"resolution": 16}, "is 8 x 8 px, not 16 x 16"),
         ({"sha256": 64 * "0"}, "its files are other ones than expected"),

@@ -11,7 +11,7 @@ blur that fades, instead of a pyramid with R1 and a matching loss.
     augment.py         what is drawn per picture: DiffAug, crops
     losses.py          hinge, CLIP guidance (Sec. 3.3), blur
     phases.py          how they train each other
-    sampler.py         captions in, pictures out, with truncation (Sec. 3.4)
+    sampler.py         captions in, pictures out, with truncation (Sec. 3.3)
 
 Left out: the second phase, which trains CLIP's text encoder, and the one that freezes the blocks up to 64 px.
 """

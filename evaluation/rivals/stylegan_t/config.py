@@ -60,7 +60,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Sec. 3.4."""
+    """Sec. 3.3."""
 
     truncation: float = 1.0  # psi of f(z) towards its mean; the caption is left alone. 1 = none, 0 = the mean itself
 

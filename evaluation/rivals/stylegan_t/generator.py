@@ -205,7 +205,7 @@ class Generator(nn.Module):
     def style(self, z: Tensor, text: Tensor, truncation: float = 1.0) -> Tensor:
         """w = [f(z), c]: z [B, z_dim], text [B, text_width] of unit norm -> [B, z_dim + text_width]
 
-        ``truncation`` (Sec. 3.4): the share of its distance from the mean that f(z) keeps. The text is left alone.
+        ``truncation`` (Sec. 3.3): the share of its distance from the mean that f(z) keeps. The text is left alone.
         """
         return torch.cat([self.mapping.mean.lerp(self.mapping(z), truncation), text], dim=1)
 

@@ -22,6 +22,7 @@ class GeneratorConfig:
     z_dim: int = 64
     mapping_depth: int = 2  # layers of f, as wide as z
     mapping_lr_multiplier: float = 0.01
+    text_gain: float = 1.0  # what the caption's unit vector is multiplied by; more is heard earlier in a short training
     channel_base: int = 65536  # channels at r px: min(base / r, max)
     channel_max: int = 2048
     res_blocks: int = 3  # per resolution, each a modulated convolution and a residual one
@@ -40,7 +41,7 @@ class DiscriminatorConfig:
     levels: tuple[int, ...] = (0, 3, 6, 9, 12)  # blocks that are looked at, counted from 1; 0 = the embedded patches
     kernel: int = 9  # tokens that a head's residual convolution spans
     text_width: int = 64  # channels that the heads' features and the caption are compared in
-    text_gain: float = 1.0  # what the caption's unit vector is multiplied by
+    text_gain: float = 1.0  # as the generator's
     virtual_batch: int = 8  # pictures over which batch statistics are taken
     augment: bool = True  # DiffAug: colour, translation, cutout
     crop: float = 0.5  # probability that a picture larger than the ViT's input is cropped to it, not resized
@@ -70,6 +71,7 @@ BOUNDS = {path: interval for path, interval in SHARED.items() if path.startswith
     "generator.z_dim": "[1, inf)",
     "generator.mapping_depth": "[1, inf)",
     "generator.mapping_lr_multiplier": "(0, inf)",
+    "generator.text_gain": "(0, inf)",
     "generator.channel_base": "[1, inf)",
     "generator.channel_max": "[1, inf)",
     "generator.res_blocks": "[0, inf)",

@@ -185,7 +185,7 @@ class Generator(nn.Module):
     def __init__(self, config: Config, text_width: int) -> None:
         super().__init__()
         g = config.generator
-        self.z_dim, self.resolution = g.z_dim, config.data.resolution
+        self.z_dim, self.text_gain, self.resolution = g.z_dim, g.text_gain, config.data.resolution
         self.mapping = Mapping(g)
         w_dim = g.z_dim + text_width
         sides = [FIRST << i for i in range((self.resolution // FIRST).bit_length())]
@@ -203,11 +203,11 @@ class Generator(nn.Module):
         self.input.draw(seed)
 
     def style(self, z: Tensor, text: Tensor, truncation: float = 1.0) -> Tensor:
-        """w = [f(z), c]: z [B, z_dim], text [B, text_width] of unit norm -> [B, z_dim + text_width]
+        """w = [f(z), gain * c]: z [B, z_dim], text [B, text_width] of unit norm -> [B, z_dim + text_width]
 
         ``truncation`` (Sec. 3.3): the share of its distance from the mean that f(z) keeps. The text is left alone.
         """
-        return torch.cat([self.mapping.mean.lerp(self.mapping(z), truncation), text], dim=1)
+        return torch.cat([self.mapping.mean.lerp(self.mapping(z), truncation), self.text_gain * text], dim=1)
 
     def synthesise(self, w: Tensor, noise: Tensor) -> Tensor:
         """w [B, w_dim], noise [B, noise_dim] -> [B, 3, R, R]: the sum of all resolutions' pictures."""

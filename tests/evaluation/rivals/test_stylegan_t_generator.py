@@ -115,6 +115,9 @@ def test_captions_do_not_pass_through_the_mapping(generator):
     assert torch.equal(w[:, 6:], text)
     assert torch.equal(w[:, :6], generator.mapping(z))
     assert torch.equal(generator.style(z, -text)[:, :6], w[:, :6])
+    louder = Generator(parse([*TINY, "generator.text_gain=3"], Config()), TEXT)
+    louder.begin(0)
+    assert torch.equal(louder.style(z, text), torch.cat([w[:, :6], 3 * text], dim=1))
 
 
 def test_truncation_moves_z_towards_its_mean_and_leaves_the_caption(generator):

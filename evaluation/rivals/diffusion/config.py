@@ -20,9 +20,9 @@ Method = Literal["guided", "distilled", "consistency"]
 class UNetConfig:
     """diffusers' UNet2DConditionModel, the same for all networks of the family, so that each can start from another."""
 
-    channels: tuple[int, ...] = (24, 48)  # a level each, from data.resolution down, every one half of the last
+    channels: tuple[int, ...] = (32, 48)  # a level each, from data.resolution down, every one half of the last
     layers: int = 1  # residual blocks of a level on the way down; one more on the way up
-    attention: tuple[int, ...] = (8,)  # px of the levels that attend to themselves and the caption; so does the middle
+    attention: tuple[int, ...] = ()  # px of the levels that attend to themselves and the caption, as the middle does
     heads: int = 1
     groups: int = 8  # of GroupNorm; divides all channels
     guidance_width: int = 32  # of the Fourier features of the guidance that students take (Meng et al., Sec. 3.1)

@@ -27,25 +27,17 @@ class Family:
     sampler: Callable[[nn.Module, Any, Clip, torch.device], Sampler]
 
 
-def _stylegan_t() -> Family:
-    from evaluation.rivals.stylegan_t.generator import generator_of
-    from evaluation.rivals.stylegan_t.phases import StyleGANT
-    from evaluation.rivals.stylegan_t.sampler import conditioning, sampler
-
-    return Family(StyleGANT, conditioning, generator_of, sampler)
-
-
-def _diffusion() -> Family:  # diffusers takes seconds to import
+def _diffusion() -> Family:
     from evaluation.rivals.diffusion.captions import conditioning
     from evaluation.rivals.diffusion.network import generator_of
     from evaluation.rivals.diffusion.phases import Diffusion
-    from evaluation.rivals.diffusion.sampler import sampler
+    from evaluation.rivals.diffusion.sampler import DiffusionSampler
 
-    return Family(Diffusion, conditioning, generator_of, sampler)
+    return Family(Diffusion, conditioning, generator_of, DiffusionSampler)
 
 
-FAMILIES = {"stylegan_t": _stylegan_t, "diffusion": _diffusion}
-"""Of configurations that are not GigaGAN's."""
+def _families() -> dict[str, Callable[[], Family]]:
+    return {"diffusion": _diffusion}
 
 
 def family(name: str) -> Family:

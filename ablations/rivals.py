@@ -70,6 +70,7 @@ def step(of: Suite, run: str) -> Training:
             model = parts.model(config, Clips(clip, clip, None), 0, cpu, start)
             start = Path(folder, entry.name)
             write_json(start / "config.json", {"family": entry.family, "config": to_dict(config), "clip_sha": clip.sha})
+            write_json(start / "run.json", {"kimg": 0, "seconds": 0, "train_tflop": 0})
             save_tensors(start / WEIGHTS, model.networks["generator"].state_dict(), {})
     b, side = config.train.batch, config.data.resolution
     with Operations() as counter:

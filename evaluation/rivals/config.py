@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluation.rivals.diffusion.config import Config as Diffusion
+from evaluation.rivals.stylegan_t.config import Config as StyleGANT
+from gigagan.config import OWN
 from gigagan.config import Config as GigaGAN
 from gigagan.errors import UserError, nearest
 from gigagan.overrides import parse
 
 FAMILIES: dict[str, type] = {
-    "gigagan": GigaGAN,
-    "diffusion": Diffusion,
+    OWN: GigaGAN,
     "stylegan2": GigaGAN,  # the paper's first row is what is left when every part is switched off
     "stylegan_t": StyleGANT,
     "diffusion": Diffusion,

@@ -27,7 +27,15 @@ class Family:
     sampler: Callable[[nn.Module, Any, Clip, torch.device], Sampler]
 
 
-def _diffusion() -> Family:
+def _stylegan_t() -> Family:
+    from evaluation.rivals.stylegan_t.generator import generator_of
+    from evaluation.rivals.stylegan_t.phases import StyleGANT
+    from evaluation.rivals.stylegan_t.sampler import StyleGANTSampler, conditioning
+
+    return Family(StyleGANT, conditioning, generator_of, StyleGANTSampler)
+
+
+def _diffusion() -> Family:  # diffusers takes seconds to import
     from evaluation.rivals.diffusion.captions import conditioning
     from evaluation.rivals.diffusion.network import generator_of
     from evaluation.rivals.diffusion.phases import Diffusion
@@ -36,8 +44,8 @@ def _diffusion() -> Family:
     return Family(Diffusion, conditioning, generator_of, DiffusionSampler)
 
 
-def _families() -> dict[str, Callable[[], Family]]:
-    return {"diffusion": _diffusion}
+FAMILIES = {"stylegan_t": _stylegan_t, "diffusion": _diffusion}
+"""Of configurations that are not GigaGAN's."""
 
 
 def family(name: str) -> Family:

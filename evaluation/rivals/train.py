@@ -6,7 +6,6 @@ python -m evaluation.rivals.train --family diffusion --out runs/b --start runs/a
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from evaluation.rivals import config as configs
 from evaluation.rivals.families import Family, family
 from gigagan.clip import Clip, Clips
 from gigagan.data.item import Dataset, Item
-from gigagan.errors import UserError, command
+from gigagan.errors import command
 from gigagan.train import Trained
 from gigagan.training import distributed, run
 from gigagan.training.batches import Batches, Told
@@ -40,7 +39,6 @@ class Rival:
         self.of, self.family, self.config, self.device = of, name, config, device
         self.classes: list[str] = []
         self.clips = Clips(clip, clip, None)
-        self.before = went_into(start) if start else {}
         self.model = of.model(config, self.clips, seed, device, start)
 
     @property
@@ -50,6 +48,10 @@ class Rival:
     @property
     def shas(self) -> dict[str, str]:
         return self.model.shas
+
+    @property
+    def before(self) -> dict[str, float]:
+        return self.model.before
 
     @property
     def effort(self) -> dict[str, int]:
@@ -68,16 +70,6 @@ class Rival:
 
     def extras(self, network: nn.Module, batches: Batches, seed: int) -> dict[str, dict[str, Tensor]]:
         return {}
-
-
-def went_into(run: Path) -> dict[str, float]:
-    """kimg, seconds and train_tflop of a finished run and all that it descends from. Raises UserError where it is not
-    finished."""
-    try:
-        about = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        return {name: float(about[name]) for name in ("kimg", "seconds", "train_tflop")}
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"--start {run}: no finished run ({e!r}): train it to its end first") from None
 
 
 def main() -> None:

@@ -57,7 +57,3 @@ class StyleGANTSampler:
     def __call__(self, captions: list[str], seeds: list[int], truncation: float | None = None) -> np.ndarray:
         """uint8 [B, R, R, 3]; a picture depends on its own caption and seed alone."""
         return to_uint8(self.generate(self.encode(captions), seeds, truncation))
-
-
-def sampler(network: Generator, config: Config, clip: Clip, device: torch.device) -> StyleGANTSampler:
-    return StyleGANTSampler(network, config, clip, device)

@@ -165,6 +165,11 @@ class Config:
                 f"sampling.steps={self.sampling.steps}: twice as many, the teacher's, must divide "
                 f"diffusion.train_steps={self.diffusion.train_steps}"
             )
+        if self.method == "consistency" and self.distillation.solver_steps % self.sampling.steps:
+            raise UserError(
+                f"sampling.steps={self.sampling.steps}: must divide distillation.solver_steps="
+                f"{self.distillation.solver_steps}: the network knows no other times"
+            )
         low, high = self.distillation.guidance_min, self.distillation.guidance_max
         if self.method != "guided" and not low <= self.sampling.guidance <= high:
             raise UserError(

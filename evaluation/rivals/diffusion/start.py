@@ -78,7 +78,9 @@ def _check(config: Config, of: Config, folder: Path) -> None:
         )
     same = ["data.resolution", "diffusion.train_steps", *(path for path in paths(Config) if path.startswith("unet."))]
     if there != "data":  # a student knows only what it was trained for
-        same += [f"distillation.{name}" for name in ("guidance_min", "guidance_max", "timestep_scaling", "sigma_data")]
+        same += ["distillation.guidance_min", "distillation.guidance_max"]
+    if there == "consistency":
+        same += ["distillation.solver_steps", "distillation.timestep_scaling", "distillation.sigma_data"]
     for path in same:
         section, name = path.split(".")
         ours, theirs = (written(getattr(getattr(part, section), name)) for part in (config, of))

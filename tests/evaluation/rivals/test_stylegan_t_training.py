@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from evaluation.rivals.stylegan_t import losses
 from evaluation.rivals.stylegan_t.config import Config
 from evaluation.rivals.stylegan_t.phases import StyleGANT
-from evaluation.rivals.stylegan_t.sampler import conditioning, sampler
+from evaluation.rivals.stylegan_t.sampler import StyleGANTSampler, conditioning
 from gigagan.clip import Clip, Clips
 from gigagan.data import open_dataset
 from gigagan.errors import UserError
@@ -246,7 +246,7 @@ def test_captions_are_told_by_unit_vectors_that_can_be_picked_from(clip):
 
 def test_a_sampled_picture_depends_on_its_caption_and_seed_alone(clip):
     config = tiny()
-    draw = sampler(made(config, clip).generator, config, clip, CPU)
+    draw = StyleGANTSampler(made(config, clip).generator, config, clip, CPU)
     captions, seeds = ["a small red circle", "a big blue square"], [3, 4]
     pictures = draw(captions, seeds)
     assert (pictures.shape, pictures.dtype, draw.nfe) == ((2, 16, 16, 3), np.uint8, 1)
@@ -257,7 +257,7 @@ def test_a_sampled_picture_depends_on_its_caption_and_seed_alone(clip):
 def test_the_configuration_truncates_samples(clip):
     config = tiny("sampling.truncation=0")
     generator = made(config, clip).generator
-    mean, captions = sampler(generator, config, clip, CPU), ["a small red circle"]
+    mean, captions = StyleGANTSampler(generator, config, clip, CPU), ["a small red circle"]
     told = mean.encode(captions)
     expected = generator.synthesise(
         generator.style(torch.zeros(1, 6), told.pooled, 0.0), torch.zeros(1, generator.noise_dim)

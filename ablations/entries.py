@@ -62,6 +62,7 @@ class Rival:
     family: str
     overrides: tuple[str, ...]
     start: str | None = None  # the rival whose weights it begins with
+    curve: bool = True  # whether its snapshots are scored, too
     expect: str = ""
 
     @property

@@ -412,7 +412,7 @@ class Plan:
         """What figures are drawn from besides rows; what starts from another run has no learning curve of its own."""
         if self.photographs:
             return []
-        learn = [name for name in self.variants if self.rivals.begins(name)]
+        learn = [name for name in self.variants if self.rivals.has_curve(name)]
         curves = [f"runs/{self.name}/{name}/seed{seed}/progress.jsonl" for name in learn for seed in self.seeds]
         return [f"runs/{self.name}/real.zip", *curves, *self.of_runs("samples.zip")]
 

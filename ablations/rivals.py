@@ -42,9 +42,9 @@ class Rivals:
         start = rivals()[wildcards.variant].start
         return [f"runs/{self.suite.name}/{start}/seed{wildcards.seed}"] if start else []
 
-    def begins(self, name: str) -> bool:
-        """Whether a run begins with first weights: only then has it a learning curve of its own."""
-        return name not in self.all or not rivals()[name].start
+    def has_curve(self, name: str) -> bool:
+        """Whether a run has a learning curve: only one that begins with first weights has its own."""
+        return name not in self.all or (rivals()[name].curve and not rivals()[name].start)
 
 
 def step(of: Suite, run: str) -> Training:

@@ -102,8 +102,8 @@ def test_the_plan_trains_a_student_from_its_teacher_s_weights_at_the_same_seed()
     assert "stylegan2" not in plan.own.split("|")
     assert plan.identity(wildcards("stylegan_t")) != plan.identity(wildcards("gigagan"))
     curves = [path for path in plan.pictured if path.endswith("progress.jsonl")]
-    assert "runs/demo/diffusion_teacher/seed0/progress.jsonl" in curves
-    assert not [path for path in curves if "distilled" in path]  # they begin with what others have learned
+    assert "runs/demo/stylegan_t/seed0/progress.jsonl" in curves
+    assert not [path for path in curves if "diffusion" in path]
 
 
 def test_a_gpu_takes_the_suite_s_larger_pictures():

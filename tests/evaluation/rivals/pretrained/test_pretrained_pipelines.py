@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.evaluation.rivals import one_file, tiny_pipelines
+from tests.evaluation.rivals.pretrained import one_file, tiny_pipelines
 
 CAPTIONS = ["a red circle", "blue", "a big green square on a small one", "blue"]
 SEEDS = [3, 4, 2**40, 5]
@@ -66,6 +67,27 @@ def test_the_text_encoder_runs_in_encode_alone(load):
     assert len(runs) == 2
     assert sampler.separable
     assert sampler.timeable
+
+
+def test_without_guidance_no_text_is_encoded_for_it(load):
+    sampler, runs = load(guidance=1.0), []
+    sampler.pipe.text_encoder.register_forward_hook(lambda *_: runs.append(1))
+    assert "negative_prompt_embeds" not in sampler.encode(["blue"])
+    assert len(runs) == 1
+
+
+def test_captions_are_never_cleaned_which_would_depend_on_what_is_installed(load, monkeypatch):
+    sampler, cleaned = load(folder="pixart", guidance=4.5), []
+    encode = sampler.pipe.encode_prompt
+
+    @functools.wraps(encode)
+    def spied(*args, clean_caption, **more):
+        cleaned.append(clean_caption)
+        return encode(*args, clean_caption=clean_caption, **more)
+
+    monkeypatch.setattr(sampler.pipe, "encode_prompt", spied)
+    sampler(["blue"], [0])
+    assert cleaned == [False, False]  # ours, and the one of the pipeline's own call
 
 
 def test_guidance_and_a_negative_prompt_change_pictures(load):

@@ -13,7 +13,7 @@ from evaluation.rivals.pretrained import sample
 from evaluation.rivals.pretrained.memory import is_out_of_memory
 from evaluation.rivals.pretrained.sample import Flaws, draw
 from gigagan.archive import read_images, read_prompts
-from tests.evaluation.rivals.conftest import entry
+from tests.evaluation.rivals.pretrained.conftest import entry
 
 ENTRIES = """
 tiny: {label: Tiny, folder: sd, steps: 1, guidance: 3, resolution: 64}

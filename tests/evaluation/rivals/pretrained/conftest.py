@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import torch
 
-    from tests.evaluation.rivals import tiny_pipelines
+    from tests.evaluation.rivals.pretrained import tiny_pipelines
 
     folder = tmp_path_factory.mktemp("models")
     with torch.random.fork_rng():

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from evaluation.rivals.pretrained import check, samplers
 from evaluation.rivals.pretrained.settings import pick, read
-from tests.evaluation.rivals.conftest import entry
-from tests.evaluation.rivals.entries import ENTRIES
+from tests.evaluation.rivals.pretrained.conftest import entry
+from tests.evaluation.rivals.pretrained.entries import ENTRIES
 
 ENTRY = "tiny: {label: Tiny, folder: sd, steps: 2, guidance: 3, resolution: 64}"
 

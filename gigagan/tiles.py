@@ -120,7 +120,7 @@ Draw = Callable[[Tensor, list[Tile]], Tensor]
 
 
 def bands(picture: np.ndarray, plan: Plan, draw: Draw, batch: int, done: Callable[[int], None]) -> Iterator[Tensor]:
-    """The enlarged picture from top to bottom, [3, h, W * scale] in [-1, 1] for each row of tiles, on the CPU.
+    """The enlarged picture from top to bottom, [3, h, W * scale] in [-1, 1] for each row of tiles, where they are drawn.
 
     Args:
         picture: uint8 [H, W, 3].
@@ -129,16 +129,18 @@ def bands(picture: np.ndarray, plan: Plan, draw: Draw, batch: int, done: Callabl
     """
     side, scale = plan.tile * plan.scale, plan.scale
     bottom, right = (places[-1] + plan.tile for places in plan.places)
-    band = torch.zeros(1, 3, side, right * scale)
+    band = torch.zeros(0)
     for row, top in enumerate(plan.places[0]):
         strip = picture[top : top + plan.tile]
         strip = np.pad(strip, ((0, plan.tile - len(strip)), (0, right - plan.width), (0, 0)), "edge")
         for first in range(0, len(plan.columns), batch):
             lefts = plan.places[1][first : first + batch]
             tiles = to_tensor(np.stack([strip[:, left : left + plan.tile] for left in lefts]))
-            drawn = shrink(draw(tiles, [(top, left) for left in lefts]), side).cpu()
+            drawn = shrink(draw(tiles, [(top, left) for left in lefts]), side).float()
+            if not band.numel():
+                band = drawn.new_zeros(1, 3, side, right * scale)
             for column, (left, tile) in enumerate(zip(lefts, drawn, strict=True), first):
-                weights = plan.rows[row][:, None] * plan.columns[column][None]
+                weights = plan.rows[row].to(tile.device)[:, None] * plan.columns[column].to(tile.device)
                 band[0, :, :, left * scale : left * scale + side] += weights * tile
             done(len(lefts))
         below = plan.places[0][row + 1] if row + 1 < len(plan.rows) else bottom

@@ -15,7 +15,7 @@ Rows, each a median over rounds with its 95 % interval, p90 and, from 100 rounds
     latency_end_to_end_ms      one picture, from its caption to bytes in memory, with upsamplers
     throughput_images_per_s    generator alone, a row for each batch of the protocol; ``best`` marks the highest
     peak_memory_gb             a row for each batch, with this one's own networks loaded; of a GPU alone
-    params_m
+    params_m                   of all networks that draw; the column of that name is the run's own
 ``flops_g`` are the operations of one picture, counted; ``peak_share`` is their rate by the device's measured matrix
 rate (``peak_tflops``), a matrix product being one more job of every round. Pictures drawn while timing are looked at:
 how many are of one colour or hold NaN stands in the row and is said. A batch that does not fit into memory has no row,
@@ -65,13 +65,10 @@ def timed_run(run: Path, columns: records.Row, on: torch.device, small: Path | N
 
 
 def with_behind(one: Timed, upsampling: upsample.Upsampling) -> Timed:
-    """The same with an upsampler behind it, whose parameters count, too. Raises UserError as ``samplers.Chained``."""
+    """The same with an upsampler behind it. Raises UserError as ``samplers.Chained``."""
     chained = samplers.Chained(one.sampler, upsampling)
     networks, encoders = samplers.networks(chained)
-    before, now = ({p for n in some for p in n.parameters()} for some in (one.networks, networks))
-    more = sum(p.numel() for p in now - before) / 1e6  # an upsampler that is applied twice counts once
-    columns = one.columns | {"params_m": round(one.columns["params_m"] + more, 6)}
-    return replace(one, sampler=chained, columns=columns, networks=networks, encoders=encoders)
+    return replace(one, sampler=chained, networks=networks, encoders=encoders)
 
 
 def main() -> None:

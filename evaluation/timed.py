@@ -50,6 +50,12 @@ class Timed:
     caption: str = CAPTION
 
     @property
+    def params_m(self) -> float:
+        """Millions of parameters that draw, those of a network that is applied twice once."""
+        parameters = {p for network in self.networks for p in network.parameters()}
+        return round(sum(p.numel() for p in parameters) / 1e6, 6) if parameters else self.columns["params_m"]
+
+    @property
     def name(self) -> str:
         return f"{self.columns['variant']} seed {self.columns['seed']} at {self.sampler.resolution} px"
 
@@ -216,7 +222,7 @@ def _rows(
     swept = [row(THROUGHPUT, batch if batch > 1 else "latency_ms", batch) for batch in of.memory]
     best = max(swept, key=lambda each: each["value"])
     return [
-        runs.row(columns, "params_m", Score(columns["params_m"], 0), n_images=None),
+        runs.row(columns, "params_m", Score(one.params_m, 0), n_images=None),
         *(row(metric, metric, 1) for metric in of.operations),
         *(each | {"best": each is best} for each in swept),
         *(

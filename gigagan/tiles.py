@@ -120,7 +120,7 @@ Draw = Callable[[Tensor, list[Tile]], Tensor]
 
 
 def bands(picture: np.ndarray, plan: Plan, draw: Draw, batch: int, done: Callable[[int], None]) -> Iterator[Tensor]:
-    """The enlarged picture from top to bottom, [3, h, W * scale] in [-1, 1] for each row of tiles, where they are drawn.
+    """The enlarged picture from top to bottom, [3, h, W * scale] in [-1, 1] for each row of tiles, on their device.
 
     Args:
         picture: uint8 [H, W, 3].

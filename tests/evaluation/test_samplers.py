@@ -82,6 +82,8 @@ def test_speeds_come_with_and_without_upsamplers(chain, tmp_path, monkeypatch):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["resolution"], row["nfe"]) for row in rows if row["metric"] == "latency_ms"] == [
         (16, 1), (32, 2), (64, 3)]  # fmt: skip
-    own = sum(p.numel() for p in upsample.load(behind, "cpu").network.parameters()) / 1e6
+    networks = samplers.load(base, "cpu").generator, upsample.load(behind, "cpu").network
+    first, more = (sum(p.numel() for p in network.parameters()) / 1e6 for network in networks)
     counted = [row["value"] for row in rows if row["metric"] == "params_m"]
-    assert counted == pytest.approx([0.1, 0.1 + own, 0.1 + own])  # the second stage is the first one's network
+    assert counted == pytest.approx([first, first + more, first + more])  # the second stage is the first one's network
+    assert {row["params_m"] for row in rows} == {0.1}  # the run's own

@@ -355,7 +355,7 @@ rule speed:
         suite=PLAN.name,
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("evaluation.speed", "evaluation.samplers", "gigagan.sampling", "gigagan.networks"),
+        code=PLAN.timing,
     message:
         "{params.timed}"
     shell:

@@ -448,6 +448,12 @@ class Plan:
         return code(*(f"evaluation.{module}" for module in modules))
 
     @property
+    def timing(self) -> str:
+        """A digest of the code that measures speed, and of what is timed."""
+        modules = ("speed", "timed", "timing", "execution", "samplers", "rivals")
+        return code(*(f"evaluation.{m}" for m in modules), *(f"gigagan.{m}" for m in ("sampling", "networks")))
+
+    @property
     def protocols(self) -> str:
         """The protocols' text: scoring runs again when it changes."""
         return hashlib.sha256(PROTOCOLS.read_bytes()).hexdigest()[:12]

@@ -86,7 +86,9 @@ def networks(sampler: Sampler) -> tuple[list[nn.Module], list[nn.Module]]:
         return tuple(a + b for a, b in zip(networks(sampler.base), own, strict=True))
     if isinstance(sampler, Enlarging):
         return [sampler.upsampling.network], _encoders(sampler.upsampling.encode)
-    return [sampler.generator], _encoders(sampler.encode)
+    if isinstance(sampler, sampling.GeneratorSampler):
+        return [sampler.generator], _encoders(sampler.encode)
+    return sampler.networks, sampler.encoders
 
 
 def _encoders(encode: sampling.Conditioning) -> list[nn.Module]:

@@ -38,6 +38,7 @@ def main() -> None:
     captions = [prompt["caption"] for prompt in read_prompts(args.prompts)]
     seeds = list(range(len(captions)))
     write_images(args.out, draw(sampler, captions, seeds, args.batch), captions, seeds)
+    sampler.tally.warn(args.run)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from evaluation.rivals.diffusion.network import Denoiser
 from evaluation.rivals.diffusion.teacher import guided
 from gigagan import latents
 from gigagan.clip import Clip
+from gigagan.degenerate import Tally
 from gigagan.networks.text import TextFeatures
-from gigagan.pixels import to_uint8
 
 
 class DiffusionSampler:
@@ -25,6 +25,7 @@ class DiffusionSampler:
         self.config, self.device, self.resolution = config, device, config.data.resolution
         self.encode = conditioning(clip, device)
         self.empty = no_caption(clip, device)
+        self.networks, self.encoders, self.tally = [self.network], [clip], Tally()
         self.nfe = config.sampling.steps * (1 + self._is_guided)
 
     @property
@@ -58,4 +59,4 @@ class DiffusionSampler:
 
     def __call__(self, captions: list[str], seeds: list[int]) -> np.ndarray:
         """uint8 [B, R, R, 3]; a picture depends on its own caption and seed alone."""
-        return to_uint8(self.generate(self.encode(captions), seeds))
+        return self.tally.to_uint8(self.generate(self.encode(captions), seeds))

@@ -13,7 +13,7 @@ from evaluation.rivals.stylegan_t.config import Config
 from evaluation.rivals.stylegan_t.generator import Generator
 from gigagan import latents
 from gigagan.clip import Clip
-from gigagan.pixels import to_uint8
+from gigagan.degenerate import Tally
 
 
 class Pooled(NamedTuple):
@@ -46,6 +46,7 @@ class StyleGANTSampler:
         self.encode = conditioning(clip.to(device), device)
         self.truncation = config.sampling.truncation
         self.resolution, self.device = network.resolution, device
+        self.networks, self.encoders, self.tally = [self.generator], [clip], Tally()
 
     @torch.inference_mode()
     def generate(self, condition: Pooled, seeds: list[int], truncation: float | None = None) -> Tensor:
@@ -56,4 +57,4 @@ class StyleGANTSampler:
 
     def __call__(self, captions: list[str], seeds: list[int], truncation: float | None = None) -> np.ndarray:
         """uint8 [B, R, R, 3]; a picture depends on its own caption and seed alone."""
-        return to_uint8(self.generate(self.encode(captions), seeds, truncation))
+        return self.tally.to_uint8(self.generate(self.encode(captions), seeds, truncation))

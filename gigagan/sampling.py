@@ -34,7 +34,7 @@ class Sampler(Protocol):
     """Captions and seeds in, pictures out.
 
     Attributes:
-        nfe: network evaluations that a picture takes, one after the other.
+        nfe: network evaluations that a picture takes; a guided step of a diffusion model is two.
     """
 
     resolution: int

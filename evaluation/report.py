@@ -17,7 +17,7 @@ from typing import Any
 
 from evaluation import records, regression
 from evaluation.records import Row
-from evaluation.summary import COST_HEADS, Line, Summary, read_notes, read_variants, summarise
+from evaluation.summary import COSTS, Line, Summary, read_notes, read_variants, summarise
 from evaluation.tables import caption, cell_text, csv_text, finding, heading
 from gigagan import files
 from gigagan.errors import UserError, command
@@ -119,7 +119,7 @@ def _many(n: int, what: str) -> str:
 def _results(summary: Summary) -> str:
     head = "".join(_head(*heading(column, summary.columns)) for column in summary.columns)
     body = "".join(_result(summary, line) for line in summary.lines)
-    head = f"{_head('variant')}{_head('n')}{head}{''.join(map(_head, COST_HEADS))}"
+    head = f"{_head('variant')}{_head('n')}{head}{''.join(_head(COSTS[name][0]) for name in summary.costs)}"
     table = f"<thead><tr>{head}</tr></thead>"
     data = _data_uri("text/csv", csv_text(summary).encode())
     return (
@@ -140,7 +140,7 @@ def _result(summary: Summary, line: Line) -> str:
         value, difference, significant = cell_text(line, column)
         below = f"<strong>{escape(difference)}</strong>" if significant else escape(difference)
         cells += f"<td>{escape(value)}<small>{below}</small></td>"
-    cells += "".join(f"<td>{escape(cost)}</td>" for cost in line.costs.values())
+    cells += "".join(f"<td>{escape(line.costs[name])}</td>" for name in summary.costs)
     return f'<tr class="{kind}"><th scope="row">{escape(line.variant.label)}</th>{cells}</tr>'
 
 

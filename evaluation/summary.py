@@ -21,9 +21,14 @@ COSTS: dict[str, tuple[str, Callable[[Row], float | None], int]] = {
     "params_m": ("parameters, M", lambda row: row["params_m"], 4),
     "kimg": ("kimg", lambda row: row["kimg"], 6),
     "minutes": ("training, min", lambda row: row["seconds"] and row["seconds"] / 60, 3),
+    # Rows of a snapshot repeat what the whole run took, and have no seconds.
+    "train_tflop": ("training, TFLOP", lambda row: row["seconds"] and row.get("train_tflop"), 5),
+    "steps": ("steps", lambda row: row.get("steps"), 4),
+    "nfe": ("network evaluations", lambda row: row.get("nfe"), 4),
 }
-"""The last columns of every table: what the runs took. Name, heading, value of a row, digits shown."""
-COST_HEADS = [head for head, _, _ in COSTS.values()]
+"""The last columns of tables: what the runs took. Name, heading, value of a row, digits shown."""
+TELLING = ("train_tflop", "steps", "nfe")
+"""Those that stand only in tables whose runs differ in them."""
 
 BEST = "each at its best batch"
 """In the place of a batch: of a sweep over batches, the one at which a model is fastest, which its cell names."""
@@ -38,6 +43,7 @@ class Variant:
     name: str
     label: str
     expect: str = ""  # what the paper would expect of it
+    family: str = ""  # of a rival: whose configuration it is an entry of
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class Line:
     costs: dict[str, str]  # by COSTS
     cells: dict[Column, Cell]
     family: str = FULL
+    steps: int | None = None  # of sampling, where all its rows that say it agree
 
     @property
     def is_reference(self) -> bool:
@@ -132,6 +139,12 @@ class Summary:
         """What is compared and has, or should have, an expectation of the paper's."""
         return [line for line in self.compared if line in self.ablated or line.variant.expect]
 
+    @property
+    def costs(self) -> list[str]:
+        """The names of the costs that its tables show."""
+        known = {name: {line.costs[name] for line in self.lines if not line.is_reference} - {"–"} for name in COSTS}
+        return [name for name in COSTS if name not in TELLING or len(known[name]) > 1]
+
     def find(self, metric: str) -> list[Column]:
         return [column for column in self.columns if column.metric == metric]
 
@@ -155,10 +168,10 @@ def read_variants(path: str) -> dict[str, Variant]:
     entries = [files.read_yaml(file) for file in (path, *beside) if Path(file).is_file()]
     if not all(isinstance(found, dict) for found in entries):
         raise UserError(f"{path} must map each variant's name to its parent, overrides, label and expect")
+    given = {name: fields or {} for found in entries for name, fields in found.items()}
     return {
-        name: Variant(name, (fields or {}).get("label") or _label(name), (fields or {}).get("expect") or "")
-        for found in entries
-        for name, fields in found.items()
+        name: Variant(name, of.get("label") or _label(name), of.get("expect") or "", of.get("family") or "")
+        for name, of in given.items()
     }
 
 
@@ -226,6 +239,7 @@ def summarise(rows: list[Row], suite: str, known: Mapping[str, Variant] | None =
             {name: _spread(map(of, by_variant[variant.name]), digits) for name, (_, of, digits) in COSTS.items()},
             {column: cells[column][variant.name] for column in columns if variant.name in cells[column]},
             by_variant[variant.name][0]["family"],
+            _shared(row.get("steps") for row in by_variant[variant.name]),
         )
         for variant in in_order(by_variant, known or {})
     ]
@@ -317,6 +331,12 @@ def _cells(column: Column, found: Mapping[str, Mapping[int | None, Row]]) -> dic
         cells[name] = Cell(value, over, by_seed[name], compared.get(name), p.get(name, 1.0), p90, marked, batch)
 
     return cells
+
+
+def _shared(values: Iterable[int | None]) -> int | None:
+    """The one value that all have which have any."""
+    known = {value for value in values if value is not None}
+    return known.pop() if len(known) == 1 else None
 
 
 def _spread(values: Iterable[float | None], digits: int) -> str:

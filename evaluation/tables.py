@@ -20,7 +20,6 @@ from evaluation.markup import TEX_FIT, md, md_row, tex, tex_row
 from evaluation.records import Row
 from evaluation.summary import (
     BEST,
-    COST_HEADS,
     COSTS,
     FULL,
     Cell,
@@ -226,10 +225,12 @@ def _md_cell(text: Text) -> str:
 def markdown(summary: Summary) -> str:
     names = [heading(column, summary.columns) for column in summary.columns]
     head = ["variant", "n", *(md(name) + (f"<br>{md(below)}" if below else "") for name, below in names)]
-    out = [md_row([*head, *COST_HEADS]), md_row([":--", *["--:"] * (len(names) + 1 + len(COSTS))])]
+    head += [COSTS[name][0] for name in summary.costs]
+    out = [md_row(head), md_row([":--", *["--:"] * (len(head) - 1)])]
     for line in summary.lines:
         cells = [_md_cell(cell_text(line, column)) for column in summary.columns]
-        out.append(md_row([md(line.variant.label), str(line.n or "–"), *cells, *line.costs.values()]))
+        cells += [line.costs[name] for name in summary.costs]
+        out.append(md_row([md(line.variant.label), str(line.n or "–"), *cells]))
     out += ["", " ".join(md(sentence) for sentence in caption(summary))]
     compared = [line for line in summary.awaited if summary.full]
     if compared:
@@ -250,7 +251,8 @@ _TEX_COLUMNS = 7
 def latex(summary: Summary) -> str:
     r"""A ``table*`` to ``\input``, in even blocks of columns so that it stays legible; needs booktabs and graphicx."""
     n = len(summary.columns)
-    each = max(math.ceil(n / math.ceil((n + len(COSTS)) / _TEX_COLUMNS)), 1)  # the last block also holds the costs
+    several = math.ceil((n + len(summary.costs)) / _TEX_COLUMNS)  # the last block also holds the costs
+    each = max(math.ceil(n / several), 1)
     blocks = [summary.columns[i : i + each] for i in range(0, n, each)]
     tabulars = [_tabular(summary, block, last=block is blocks[-1]) for block in blocks]
     return "\n".join(
@@ -270,7 +272,8 @@ def latex(summary: Summary) -> str:
 def _tabular(summary: Summary, columns: list[Column], last: bool) -> str:
     """Two lines per variant, its values and below them the differences; shrunk only if wider than the text."""
     names = [("variant", ""), ("$n$", ""), *(tuple(map(tex, heading(c, summary.columns))) for c in columns)]
-    names += [(head, "") for head in COST_HEADS] if last else []
+    costs = summary.costs if last else []
+    names += [(COSTS[name][0], "") for name in costs]
     out = [
         TEX_FIT,
         rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
@@ -283,7 +286,7 @@ def _tabular(summary: Summary, columns: list[Column], last: bool) -> str:
         texts = [cell_text(line, column) for column in columns]
         values = [tex(value) for value, _, _ in texts]
         below = [_tex_below(difference, bold) for _, difference, bold in texts]
-        end = [tex(cost) for cost in line.costs.values()] if last else []
+        end = [tex(line.costs[name]) for name in costs]
         out.append(tex_row([tex(line.variant.label), str(line.n or "--"), *values, *end]))
         if any(below):
             out.append(tex_row(["", "", *below, *[""] * len(end)]))

@@ -144,6 +144,32 @@ def test_markdown_is_one_table_however_odd_the_labels(make_suite, tmp_path: Path
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in body} == {len(re.findall(r"(?<!\\)\|", body[0]))}
 
 
+def with_costs(rows: list[Row], **of_variants: dict[str, float]) -> list[Row]:
+    return [row | of_variants.get(row["variant"], of_variants["others"]) for row in rows]
+
+
+def test_steps_and_operations_have_columns_only_where_runs_differ_in_them(make_suite) -> None:
+    one = {"train_tflop": 120.5, "steps": 1, "nfe": 1}
+    rows = [row for row in make_suite() if row["variant"] in ("gigagan", "no_ms_io", "untrained")]
+    alike = with_costs(rows, others=one)
+    assert of(alike).costs == of(rows).costs == ["params_m", "kimg", "minutes"]
+    assert tables.markdown(of(alike)) == tables.markdown(of(rows))
+    assert tables.latex(of(alike)) == tables.latex(of(rows))
+    several = of(with_costs(rows, others=one, no_ms_io={"train_tflop": 90.25, "steps": 4, "nfe": 8}))
+    assert several.costs == ["params_m", "kimg", "minutes", "train_tflop", "steps", "nfe"]
+    head, *body = [row.split(" | ") for row in tables.markdown(several).split("\n\n")[0].splitlines()]
+    assert head[-3:] == ["training, TFLOP", "steps", "network evaluations |"]
+    shown = {row[0].removeprefix("| "): row[-3:] for row in body}
+    assert shown["no ms io"] == ["90.25", "4", "8 |"]
+    assert shown["gigagan"] == ["120.5", "1", "1 |"]
+    assert shown["Untrained generator"] == ["–", "1", "1 |"]  # its row repeats what its run took in the end
+    assert "training, TFLOP & steps & network evaluations" in tables.latex(several)
+    entry = next(e for e in csv.DictReader(io.StringIO(tables.csv_text(several))) if e["variant"] == "no_ms_io")
+    assert (entry["train_tflop"], entry["steps"], entry["nfe"]) == ("90.25", "4", "8")
+    only_steps = of(with_costs(rows, others=one, no_ms_io=one | {"steps": 2}))
+    assert only_steps.costs[3:] == ["steps"]
+
+
 def test_csv_has_the_unrounded_values(make_suite) -> None:
     rows = make_suite(seeds=8)
     summary = of(rows)

@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from matplotlib.transforms import Bbox
 
 from evaluation import published
 from evaluation.records import FILTERS, REAL, REFERENCES, UNTRAINED
-from evaluation.summary import FULL, Variant
+from evaluation.summary import FULL, Variant, last_number, stem
 from gigagan import files
 
 # Okabe & Ito's palette, safe for colour-blind readers; a dark brown in place of its yellow, which is faint on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#692D00")
 MARKERS = "osD^vPXh"
+OF_SERIES = ("#882255", "#332288", "#999933", "#44AA99")  # Tol's muted colours, which no variant has
 OF_REFERENCES = dict(zip((REAL, *FILTERS, UNTRAINED), "*<>x", strict=True))
 STYLES = ("-", "--", ":", "-.")
 GREY = "#555555"
@@ -54,29 +56,43 @@ matplotlib.rcParams.update(
 def _published() -> tuple[str, ...]:
     """The variants that published tables know, the paper's ladder first."""
     entries = (entry for table in published.tables().values() for entry in table.rows)
-    return tuple(dict.fromkeys(entry.ours for entry in entries if entry.ours))
+    return tuple(dict.fromkeys(name for entry in entries for name in entry.ours))
 
 
 class Looks:
     """Colour, marker and line of each variant, fixed by its place among all known ones: those of variants.yaml, then
-    those of the published tables, then others by name."""
+    those of the published tables, then others by name.
+
+    Rivals that differ in their number of steps alone share a colour, which is nobody else's; the marker says how many.
+    """
 
     def __init__(self, known: Mapping[str, Variant], names: Iterable[str]) -> None:
+        kin: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for name, of in known.items():
+            kin[of.family, stem(name)].append(name)
+        series = [of for (family, _), of in kin.items() if family and len(of) > 1]
+        self._series = {name: i for i, of in enumerate(series) for name in of}
+        self._numbers = sorted({last_number(name) for name in self._series})
         every = dict.fromkeys((FULL, *known, *_published(), *sorted(names)))
-        self._place = {name: i for i, name in enumerate(name for name in every if name not in REFERENCES)}
+        alone = (name for name in every if name not in REFERENCES and name not in self._series)
+        self._place = {name: i for i, name in enumerate(alone)}
 
     def color(self, name: str) -> str:
+        if name in self._series:
+            return OF_SERIES[self._series[name] % len(OF_SERIES)]
         return GREY if name in REFERENCES else PALETTE[self._place[name] % len(PALETTE)]
 
     def marker(self, name: str) -> str:
         """Two variants that share a colour, because there are more of them than colours, have other markers."""
         if name in REFERENCES:
             return OF_REFERENCES[name]
+        if name in self._series:
+            return MARKERS[self._numbers.index(last_number(name)) % len(MARKERS)]
         turn, place = divmod(self._place[name], len(PALETTE))
         return MARKERS[(place + turn) % len(MARKERS)]
 
     def line(self, name: str) -> str:
-        return STYLES[self._place[name] // len(PALETTE) % len(STYLES)]
+        return STYLES[self._series.get(name, self._place.get(name, 0) // len(PALETTE)) % len(STYLES)]
 
     def point(self, name: str) -> dict[str, str]:
         return {"color": self.color(name), "marker": self.marker(name)}

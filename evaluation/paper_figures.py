@@ -116,7 +116,9 @@ def _ours(axes: Axes, sheet: Sheet, metric: str, looks: Looks) -> tuple[list[Poi
                 axes.plot(*zip(*line, strict=True), color="#888888", lw=1, zorder=1.4)
                 lines.append(line)
             for at, entry, cell in cells:
-                spot = Spot((cell.value.value, at), "", looks.point(entry.ours), {"xerr": tradeoffs.half_widths(cell)})
+                spot = Spot(
+                    (cell.value.value, at), "", looks.point(entry.ours[0]), {"xerr": tradeoffs.half_widths(cell)}
+                )
                 axes.errorbar(*spot.at, **spot.errors, **spot.look, ms=7, elinewidth=1, capsize=3)
                 points.append(spot.at)
                 lines += spot.whiskers()
@@ -147,8 +149,7 @@ def _words(table: Table, metrics: list[str], sheet: Sheet) -> list[str]:
     first = f"Hollow: as published in {table.table} of {table.source}, {sure}. {made}."
     if sheet.summaries:
         return [first, "Filled: ours, 95 % intervals; no test compares them with the published values."]
-    scores = [name for name in table.ours if not name.startswith("speed")]
-    return [first, f"Ours: none so far, no row of records is of protocol {' or '.join(scores)}."]
+    return [first, f"Ours: none so far, no row of records is of protocol {' or '.join(table.ours)}."]
 
 
 # --------------------------------------------------------------------------------------- quality against inference time
@@ -181,7 +182,7 @@ def _published_panel(table: Table, head: str, metric: str, looks: Looks) -> Pane
     for entry in table.rows:
         time, quality = entry.numbers.get("inference_s"), entry.numbers.get(metric)
         if time and quality:
-            look = looks.point(entry.ours) if entry.ours else {"color": GREY, "marker": KINDS[entry.kind][0]}
+            look = looks.point(entry.ours[0]) if entry.ours else {"color": GREY, "marker": KINDS[entry.kind][0]}
             spots.append(Spot((time.value, quality.value), entry.label, look, hollow=True))
     better = bool(published.METRICS[metric].higher_is_better)
     data = ", ".join(dict.fromkeys(entry.data for entry in table.rows))

@@ -4,7 +4,8 @@
         --out-md table1.md --out-csv table1.csv --out-tex table1.tex
 
 Published values are those of published.yaml. Ours are rows of records under a protocol that published.yaml names for
-the table; what was not run is left blank. Without an --out, the Markdown is printed.
+the table; what was not run is left blank, and what no row of the paper is stands below. A suite that makes the table's
+comparison by itself has columns of its own. Without an --out, the Markdown is printed.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from functools import cached_property
 
 from evaluation import published, records, stats
 from evaluation.markup import TEX_FIT, md, md_row, tex, tex_row
-from evaluation.published import DASH, METRICS, SUFFIXES, SURE, Entry, Number, Table
+from evaluation.published import DASH, METRICS, SUFFIXES, SURE, Entry, Number, Source, Table
 from evaluation.records import Row
-from evaluation.summary import Cell, Column, Line, Summary, read_notes, summarise
+from evaluation.summary import Cell, Column, Line, Summary, Variant, in_order, read_notes, read_variants, summarise
 from evaluation.tables import caption, heading, value_text
 from gigagan import files
 from gigagan.errors import UserError, command, nearest
@@ -30,11 +31,14 @@ UNKNOWN = "?"
 OURS = {"inference_s": ("latency_end_to_end_ms", 1e-3)}
 """Beside a published metric of another unit: the one of our records, and what to multiply it by."""
 TEXTS = ("label", "setting", "kind", "data")
+CONTROLLED = ("fd", "clip_score", "latency_end_to_end_ms")
+"""What is shown of a suite that makes a table's comparison by itself."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """One column of ours beside one of the paper's: a column of a suite's summary, or None where nothing was run."""
+    """One column of ours: a column of a suite's summary, or None where nothing was run. ``metric`` is the published one
+    that it stands beside, or our own."""
 
     head: str
     metric: str
@@ -47,21 +51,32 @@ class Block:
 
     summary: Summary | None
     places: tuple[Place, ...]
+    controlled: bool = False  # under protocols that are not the table's
+
+    @property
+    def suite(self) -> str:
+        return self.summary.suite if self.summary else ""
 
     @property
     def title(self) -> str:
-        return f"ours, {self.summary.suite}" if self.summary else "ours"
+        return f"ours, {self.suite}" if self.summary else "ours"
 
     def line(self, entry: Entry) -> Line | None:
-        lines = self.summary.lines if self.summary else []
-        return next((line for line in lines if entry.ours in names(self.summary.suite, line.variant.name)), None)
+        lines = [(name, line) for name in entry.ours for line in (self.summary.lines if self.summary else ())]
+        return next((line for name, line in lines if name in names(self.suite, line.variant.name)), None)
 
 
 class Sheet:
     """A paper's table with what of our records may stand beside it."""
 
-    def __init__(self, table: Table, rows: list[Row], notes: Mapping[str, str] | None = None) -> None:
-        """``rows``: of any suites and protocols. ``notes``: what suites say of their data.
+    def __init__(
+        self,
+        table: Table,
+        rows: list[Row],
+        notes: Mapping[str, str] | None = None,
+        known: Mapping[str, Variant] | None = None,
+    ) -> None:
+        """``rows``: of any suites and protocols. ``notes``: what suites say of their data. ``known``: labels of ours.
 
         Raises:
             UserError: a table without a layout of columns, or two rows of one seed and column.
@@ -73,22 +88,43 @@ class Sheet:
         self.table = table
         self.columns = dict(table.columns)
         self.heads = {what: head for head, what in self.columns.items()}
-        metrics = [what for what in self.columns.values() if what in METRICS]
-        wanted = {_ours(metric) for metric in metrics if metric not in SUFFIXES}
-        fitting = [row for row in rows if row["protocol"] in table.ours and row["metric"] in wanted]
-        scored = {_run(row) for row in fitting if records.METRICS[row["metric"]].kind == "quality"}
-        ours = {entry.ours for entry in table.rows if entry.ours}
-        beside = [row for row in fitting if _run(row) in scored and names(*_run(row)) & ours]
-        self.others = sorted({v for s, v in scored if not names(s, v) & ours} - {*records.REFERENCES})
-        self.metrics = metrics
-        suites, told = sorted({row["suite"] for row in beside}), notes or {}
-        self.summaries = [summarise(beside, suite, note=told.get(suite, "")) for suite in suites]
+        self.metrics = [what for what in self.columns.values() if what in METRICS]
+        self._known, self._notes = known or {}, notes or {}
+        wanted = {_ours(metric) for metric in self.metrics if metric not in SUFFIXES}
+        self.summaries = self._summaries(rows, table.ours, wanted)
         self.blocks = [Block(summary, tuple(self._places(summary))) for summary in self.summaries or [None]]
+        self.controlled: Block | None = None
+        if of := table.controlled:
+            own = [row for row in rows if row["suite"] == of.suite]
+            for summary in self._summaries(own, of.protocols, {*CONTROLLED}):
+                self.controlled = Block(summary, tuple(_own_places(summary)), controlled=True)
+                self.blocks.append(self.controlled)
+        self.below = self._below()
+        self.entries = (*table.rows, *self.below)
+
+    def _summaries(self, rows: list[Row], protocols: tuple[str, ...], wanted: set[str]) -> list[Summary]:
+        """Of each suite that was scored under one of the protocols, those scores and the speeds of what has them."""
+        fitting = [row for row in rows if row["protocol"] in (*protocols, *self.table.speeds)]
+        fitting = [row for row in fitting if row["metric"] in wanted and row["variant"] not in records.REFERENCES]
+        scored = {_run(row) for row in fitting if records.METRICS[row["metric"]].kind == "quality"}
+        ours = [row for row in fitting if _run(row) in scored]
+        suites = sorted({suite for suite, _ in scored})
+        return [summarise(ours, suite, self._known, self._notes.get(suite, "")) for suite in suites]
 
     def _places(self, summary: Summary | None) -> Iterator[Place]:
         for metric in self.metrics:
             found = summary.find(_ours(metric)) if summary else []
             yield from (Place(self.heads[metric], metric, column) for column in found or [None])
+
+    def _below(self) -> tuple[Entry, ...]:
+        """A row without published numbers for each variant of ours that no row of the paper is."""
+        left: dict[str, list[tuple[str, int | None]]] = {}
+        for block in self.blocks:
+            named = [line.variant.name for entry in self.table.rows if (line := block.line(entry))]
+            for line in block.summary.lines if block.summary else ():
+                if (name := line.variant.name) not in named:
+                    left.setdefault(name, []).append((f"{block.suite}/{name}", line.steps))
+        return tuple(_own_entry(variant, dict(left[variant.name])) for variant in in_order(left, self._known))
 
     # ---------------------------------------------------------------------------------------------- published cells
 
@@ -108,12 +144,12 @@ class Sheet:
         return [number for number in shown if number]
 
     def printed(self, entry: Entry, what: str) -> tuple[str, str]:
-        """What the paper's column says of a row, and the mark of its surety."""
+        """What the paper's column says of a row, and the mark of its surety; nothing where the row is ours alone."""
         if what not in METRICS:
             value = getattr(entry, what)
             return ("" if value is None else str(value)), ""
         if what not in entry.numbers:
-            return UNKNOWN, ""
+            return (UNKNOWN if entry.numbers else ""), ""
         number = entry.numbers[what]
         return (number.printed + _unit(what), self.marks.get(number.sure, "")) if number else (DASH, "")
 
@@ -125,7 +161,7 @@ class Sheet:
         if line is None or block.summary is None:
             return None
         if place.metric in SUFFIXES:  # a fact of the runs, which each of their rows states
-            found = {row[place.metric] for row in block.summary.rows if entry.ours in names(*_run(row))}
+            found = {row[place.metric] for row in block.summary.rows if row["variant"] == line.variant.name}
             value = found.pop() if len(found) == 1 else None
             return None if value is None else Cell(stats.Mean(value, None, None, line.n), "", {})
         cell = line.cells.get(place.column) if place.column else None
@@ -170,19 +206,19 @@ class Sheet:
         lines.append(f"{UNKNOWN}: recovered from no source." if UNKNOWN in cells else "")
         lines.append(f"{DASH}: the paper prints a dash." if DASH in cells else "")
         if not self.summaries:
-            lines.append(f"Ours are blank: no row of records is of protocol {' or '.join(self._scoring())}.")
+            lines.append(f"Ours are blank: no row of records is of protocol {' or '.join(table.ours)}.")
         for summary in self.summaries:
             lines += ["Ours: " + " ".join(caption(summary, compared=False))]
-        if self.summaries:
+        if self.summaries or self.controlled:
             lines.append("n: training seeds. Blank: not run. No test compares ours with the published values.")
             if any(place.metric in OURS and place.column for block in self.blocks for place in block.places):
                 lines.append("Our times are from text to picture, on the machine named.")
-        if self.others:
-            lines.append(f"Under the same protocol, but in no row of the paper: {', '.join(self.others)}.")
+        if self.below:
+            lines.append("Rows without published values are measured here and are no row of the paper.")
+        if self.controlled and self.controlled.summary and table.controlled:
+            lines.append(f"In columns of its own, suite {table.controlled.suite}: {table.controlled.note}")
+            lines += caption(self.controlled.summary, compared=False)
         return [line for line in lines if line]
-
-    def _scoring(self) -> list[str]:
-        return [name for name in self.table.ours if not name.startswith("speed")]
 
 
 def _run(row: Row) -> tuple[str, str]:
@@ -192,6 +228,20 @@ def _run(row: Row) -> tuple[str, str]:
 def names(suite: str, variant: str) -> set[str]:
     """What published.yaml may call our variant that is the same thing as a row of its own."""
     return {variant, f"{suite}/{variant}"}
+
+
+def _own_places(summary: Summary) -> Iterator[Place]:
+    """Columns under the names of our own metrics."""
+    for column in (column for metric in CONTROLLED for column in summary.find(metric)):
+        unit = f", {column.about.unit}" if column.about.unit else ""
+        yield Place(f"{column.about.label}{unit}", column.metric, column)
+
+
+def _own_entry(variant: Variant, steps: Mapping[str, int | None]) -> Entry:
+    """Of a variant in some suites, by suite/variant with the steps that it takes there."""
+    one = {*steps.values()}.pop() if len({*steps.values()}) == 1 else None
+    label, nowhere = variant.label, Source("")
+    return Entry(nowhere, "", label, label, "", None, one, "", "", branch=False, ours=(*steps,), numbers={})
 
 
 def _listed(words: list[str]) -> str:
@@ -240,7 +290,7 @@ def markdown(sheet: Sheet) -> str:
                                                   md(_below(block, place))))))  # fmt: skip
     texts = [what in TEXTS for what in sheet.columns.values()] + [False] * (len(head) - len(sheet.columns))
     out = [md_row(head), md_row([":--" if text else "--:" for text in texts])]
-    for entry in sheet.table.rows:
+    for entry in sheet.entries:
         cells = []
         for what in sheet.columns.values():
             text, mark = sheet.printed(entry, what)
@@ -292,8 +342,10 @@ def _tabular(sheet: Sheet) -> str:
     out = [TEX_FIT, rf"\begin{{tabular}}{{{align}}}", r"\toprule", tex_row(above), " ".join(rules), tex_row(names)]
     out += [tex_row([rf"\footnotesize {text}" if text else "" for text in below])] if any(below) else []
     out.append(r"\midrule")
-    for i, entry in enumerate(sheet.table.rows):
-        if "resolution" in shown and i and entry.resolution != sheet.table.rows[i - 1].resolution:
+    for i, entry in enumerate(sheet.entries):
+        if i == len(sheet.table.rows):
+            out.append(r"\midrule")
+        elif "resolution" in shown and i and entry.resolution != sheet.entries[i - 1].resolution:
             out.append(r"\addlinespace")
         cells = []
         for what in shown:
@@ -317,42 +369,44 @@ _OURS = ("suite", "variant", "ours", "low", "high", "n", "interval_over", "proto
 
 
 def csv_text(sheet: Sheet) -> str:
-    """One line per row and column of the paper, and per suite of ours that has it; values unrounded, in its unit."""
+    """One line per row and column of the paper, and per suite of ours that has it; values unrounded, in its unit. Then
+    those of the row's columns that are ours alone."""
     out = io.StringIO()
     writer = csv.DictWriter(out, (*_PUBLISHED, *_OURS), lineterminator="\n", restval="")
     writer.writeheader()
-    for i, entry in enumerate(sheet.table.rows, 1):
+    for i, entry in enumerate(sheet.entries, 1):
+        row = {"table": sheet.table.table, "row": i, "method": entry.method}
         for metric in sheet.metrics:
             number = entry.numbers.get(metric)
-            theirs = {
-                "table": sheet.table.table,
-                "row": i,
-                "method": entry.method,
-                "column": sheet.heads[metric],
-                "metric": metric,
-                "published": number.value if number else None,
-                "printed": sheet.printed(entry, metric)[0],
-                "sure": number.sure if number else None,
-                "published_protocol": sheet.table.protocols[metric],
-                "source": str(entry.source),
-            }
-            writer.writerows([theirs | beside for beside in _beside(sheet, metric, entry)] or [theirs])
+            theirs = row | {"column": sheet.heads[metric], "metric": metric}
+            if entry.numbers:
+                theirs |= {
+                    "published": number.value if number else None,
+                    "printed": sheet.printed(entry, metric)[0],
+                    "sure": number.sure if number else None,
+                    "published_protocol": sheet.table.protocols[metric],
+                    "source": str(entry.source),
+                }
+            found = [theirs | beside for place, beside in _beside(sheet, entry, False) if place.metric == metric]
+            writer.writerows(found or ([theirs] if entry.numbers else []))
+        for place, beside in _beside(sheet, entry, True):
+            writer.writerow(row | {"column": place.head, "metric": place.metric} | beside)
     return out.getvalue()
 
 
-def _beside(sheet: Sheet, metric: str, entry: Entry) -> Iterator[dict[str, object]]:
-    for block in sheet.blocks:
+def _beside(sheet: Sheet, entry: Entry, controlled: bool) -> Iterator[tuple[Place, dict[str, object]]]:
+    for block in (block for block in sheet.blocks if block.controlled is controlled):
         for place in block.places:
-            cell = sheet.ours(block, place, entry)
-            if place.metric != metric or cell is None or block.summary is None:
+            cell, line = sheet.ours(block, place, entry), block.line(entry)
+            if cell is None or line is None or block.summary is None:
                 continue
             value = cell.value
-            found = {"suite": block.summary.suite, "variant": entry.ours, "ours": value.value, "n": value.n}
+            found = {"suite": block.suite, "variant": line.variant.name, "ours": value.value, "n": value.n}
             if place.column:
                 found |= {"low": value.low, "high": value.high, "interval_over": cell.over}
                 found |= {"protocol": place.column.protocol, "protocol_sha": place.column.protocol_sha}
                 found["setting"] = ", ".join(filter(None, place.column.setting))
-            yield found
+            yield place, found
 
 
 def main() -> None:
@@ -366,7 +420,8 @@ def main() -> None:
         parser.add_argument(f"--out-{suffix}", default="", metavar="FILE")
     args = parser.parse_args()
 
-    sheet = Sheet(published.table(args.table), records.read(args.records), read_notes(args.variants))
+    rows, notes, known = records.read(args.records), read_notes(args.variants), read_variants(args.variants)
+    sheet = Sheet(published.table(args.table), rows, notes, known)
     outs = ((args.out_md, markdown), (args.out_csv, csv_text), (args.out_tex, latex))
     for path, write in outs:
         if path:

@@ -76,12 +76,21 @@ class Entry:
     setting: str
     kind: str
     branch: bool
-    ours: str
+    ours: tuple[str, ...]  # variants that are the same thing, some in one suite alone: suite/variant
     numbers: Mapping[str, Number | None]  # by metric; None: the source prints a dash
 
     @property
     def identity(self) -> tuple[Any, ...]:
         return (self.source, self.table, self.method, self.steps, self.setting, self.data, self.resolution)
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """A suite of ours that makes a table's comparison by itself, under protocols that are not the table's."""
+
+    suite: str
+    protocols: tuple[str, ...]
+    note: str  # what a reader must know of it
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,8 @@ class Table:
     note: str = ""
     columns: Mapping[str, str] | None = None  # heading: a metric or a field of Entry
     ours: tuple[str, ...] = ()  # protocols whose rows of ours may stand beside
+    speeds: tuple[str, ...] = ()  # the same of times, each device and setting in a column of its own
+    controlled: Controlled | None = None
 
 
 def load(path: Path = FILE) -> dict[str, Table]:
@@ -105,16 +116,19 @@ def load(path: Path = FILE) -> dict[str, Table]:
     Raises:
         UserError: whatever is wrong with an entry, with the file, the table and the row.
     """
-    found = _mapping(read_yaml(path, as_written=True), path.name, ("sources", "protocols", "sets"))
+    found = _mapping(read_yaml(path, as_written=True), path.name, ("sources", "protocols", "sets", "speeds"))
     for section in ("sources", "protocols", "sets"):
         if not isinstance(found.get(section), dict):
             raise UserError(f"{path.name}: {section} must be a map of names")
+    speeds = _listed(found.get("speeds", []), path.name, "speeds")
+    for protocol in speeds:
+        _known(protocol, protocols_of_ours(), "protocol", f"{path.name}: speeds")
     sources = {
         name: Source(**_texts(_mapping(given, f"{path.name}: {name}", ("name", "arxiv"), ("name",)), path.name, name))
         for name, given in found["sources"].items()
     }
     protocols = _texts(found["protocols"], path.name, "protocols")
-    tables = {name: _Reader(f"{path.name}: {name}", sources, protocols).table(name, given)
+    tables = {name: _Reader(f"{path.name}: {name}", sources, protocols, speeds).table(name, given)
               for name, given in found["sets"].items()}  # fmt: skip
     seen: dict[tuple[Any, ...], str] = {}
     for name, of in tables.items():
@@ -162,20 +176,20 @@ class _Reader:
     ROW = ("method", "label", "steps", "setting", "kind", "source", "data", "resolution", "protocol", "branch", "ours")
     COLUMNS = ("label", "resolution", "steps", "setting", "kind", "data")
 
-    def __init__(self, where: str, sources: Mapping[str, Source], protocols: Mapping[str, str]) -> None:
-        self.where, self.sources, self.protocols = where, sources, protocols
+    def __init__(
+        self, where: str, sources: Mapping[str, Source], protocols: Mapping[str, str], speeds: tuple[str, ...]
+    ) -> None:
+        self.where, self.sources, self.protocols, self.speeds = where, sources, protocols, speeds
 
     def table(self, name: str, given: Any) -> Table:
         needed = ("about", "measured", "rows")
-        given = _mapping(given, self.where, (*needed, "title", "note", "columns", "ours"), needed)
+        given = _mapping(given, self.where, (*needed, "title", "note", "columns", "ours", "controlled"), needed)
         about = _mapping(given["about"], f"{self.where}: about", self.ABOUT, ("source", "table", "sure"))
         about = _texts(about, self.where, "about")
         measured = _texts(_mapping(given["measured"], f"{self.where}: measured", METRICS), self.where, "measured")
-        for key in ("rows", "ours"):
-            if not isinstance(given.get(key, []), list):
-                raise UserError(f"{self.where}: {key} must be a list")
-        for protocol in given.get("ours", []):
-            _known(protocol, protocols_of_ours(), "protocol", f"{self.where}: ours")
+        if not isinstance(given["rows"], list):
+            raise UserError(f"{self.where}: rows must be a list")
+        ours = self.scored_by(given.get("ours", []), "ours")
         columns = _texts(given.get("columns", {}), self.where, "columns")
         for head, what in columns.items():
             _known(what, (*measured, *self.COLUMNS), "metric or field", f"{self.where}: column {head}")
@@ -191,14 +205,28 @@ class _Reader:
             given.get("title", ""),
             given.get("note", ""),
             columns or None,
-            tuple(given.get("ours", ())),
+            ours,
+            self.speeds if "inference_s" in measured else (),
+            self.controlled(given["controlled"]) if "controlled" in given else None,
         )
+
+    def scored_by(self, given: Any, key: str) -> tuple[str, ...]:
+        for protocol in (found := _listed(given, self.where, key)):
+            _known(protocol, protocols_of_ours(), "protocol", f"{self.where}: {key}")
+        return found
+
+    def controlled(self, given: Any) -> Controlled:
+        fields = ("suite", "protocols", "note")
+        given = dict(_mapping(given, f"{self.where}: controlled", fields, fields))
+        protocols = self.scored_by(given.pop("protocols"), "controlled: protocols")
+        return Controlled(protocols=protocols, **_texts(given, self.where, "controlled"))
 
     def row(self, given: Any, about: Mapping[str, str], made: Mapping[str, str]) -> Entry:
         method = given.get("method", "?") if isinstance(given, dict) else "?"
         where = f"{self.where}: {method}"
         given = _mapping(given, where, (*self.ROW, *METRICS), ("method",))
-        fields = _texts({key: value for key, value in given.items() if key in self.ROW}, where, method)
+        ours = given.get("ours", [])
+        fields = _texts({k: value for k, value in given.items() if k in self.ROW and k != "ours"}, where, method)
         numbers = {}
         for metric in (key for key in given if key not in self.ROW):
             if metric not in made:
@@ -222,7 +250,7 @@ class _Reader:
             fields.get("setting", ""),
             fields.get("kind", ""),
             "branch" in fields,
-            fields.get("ours", ""),
+            _listed([ours] if isinstance(ours, str) else ours, where, "ours"),
             numbers,
         )
 
@@ -261,6 +289,12 @@ def _texts(given: Any, where: str, what: str) -> dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(value, str) and value for value in given.values()):
         raise UserError(f"{where}: {what}: every field must have a text")
     return given
+
+
+def _listed(given: Any, where: str, what: str) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(text, str) and text for text in given):
+        raise UserError(f"{where}: {what} must be a list of names")
+    return tuple(given)
 
 
 def _known(name: str, among: Any, what: str, where: str) -> Any:

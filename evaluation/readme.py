@@ -100,7 +100,7 @@ def paper(rows: list[Row], gallery: Path, variants: str) -> str:
     parts = ["## What the paper prints\n", pictures("paper", "gallery", [*drawn])]
     for name in published.printable():
         of = published.table(name)
-        parts.append(f"### {of.table}: {of.title}\n\n{paper_tables.markdown(paper_tables.Sheet(of, rows, notes))}")
+        parts.append(f"### {of.table}: {of.title}\n\n{paper_tables.markdown(paper_tables.Sheet(of, rows, notes, known))}")
     return "\n".join(parts)
 
 

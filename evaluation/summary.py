@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -192,11 +193,29 @@ def _label(name: str) -> str:
     return _LABELS.get(name) or name.replace("_", " ")
 
 
+def stem(name: str) -> str:
+    """What rivals share that differ in their number of steps alone: ``diffusion_distilled`` of
+    ``diffusion_distilled_4``."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def last_number(name: str) -> float:
+    """The 4 of ``diffusion_distilled_4``; a name without any is that of the most steps."""
+    return float(name.removeprefix(f"{stem(name)}_")) if name != stem(name) else math.inf
+
+
 def in_order(names: Iterable[str], known: Mapping[str, Variant]) -> list[Variant]:
-    """Real images, the full model, variants as in variants.yaml, others (rivals) by name, the untrained generator."""
-    rank = {REAL: (0, 0), FULL: (1, 0), **{name: (4, i) for i, name in enumerate((*FILTERS, UNTRAINED))}}
-    position = {name: (2, i) for i, name in enumerate(known)}
-    ordered = sorted(set(names), key=lambda name: (*(rank.get(name) or position.get(name) or (3, 0)), name))
+    """Real images, the full model, variants as in variants.yaml, others (rivals) by name, the untrained generator.
+
+    Rivals that differ in their number of steps alone stand together, those of the most steps first.
+    """
+    rank = {REAL: (0, 0, 0), FULL: (1, 0, 0), **{name: (4, i, 0) for i, name in enumerate((*FILTERS, UNTRAINED))}}
+    first: dict[tuple[str, str], int] = {}
+    position = {
+        name: (2, first.setdefault((of.family, stem(name)), i), -last_number(name)) if of.family else (2, i, 0)
+        for i, (name, of) in enumerate(known.items())
+    }
+    ordered = sorted(set(names), key=lambda name: (*(rank.get(name) or position.get(name) or (3, 0, 0)), name))
     return [known.get(name) or Variant(name, _label(name)) for name in ordered]
 
 

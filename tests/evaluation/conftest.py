@@ -88,6 +88,41 @@ def make_suite(make_row: Callable[..., Row]) -> Callable[..., list[Row]]:
     return make
 
 
+STEPS = (16, 8, 4, 2, 1)
+RIVALS = {"gigagan": 1, "stylegan2": 1, "stylegan_t": 1, "diffusion_teacher": 32} | {
+    f"diffusion_{kind}_{k}": k for kind in ("teacher", "distilled", "consistency") for k in STEPS
+}
+"""The suite ``rivals``, with the steps of each."""
+
+
+@pytest.fixture
+def make_rivals(make_suite: Callable[..., list[Row]]) -> Callable[..., list[Row]]:
+    """Rows of the suite ``rivals``: a teacher that needs its steps, students of which those of 4 are the best."""
+
+    def make(seeds: int = 1) -> list[Row]:
+        rows = make_suite(seeds, "rivals", tuple(RIVALS))
+        at = list(RIVALS)
+        for row in rows:
+            if row["variant"] not in RIVALS:
+                continue
+            name, steps = row["variant"], RIVALS[row["variant"]]
+            kind = name.split("_")[1] if name.startswith("diffusion") else ""
+            nfe = steps * (2 if kind == "teacher" else 1)  # a guided step asks the network twice
+            row |= {"family": "diffusion" if kind else name, "steps": steps, "nfe": nfe}
+            row |= {"train_tflop": 100.0 + at.index(name), "resolution": 16}
+            worse = {"teacher": 32 / steps, "distilled": 1.2 + abs(steps - 4) / 8, "consistency": 1.6 + 1 / steps}
+            if row["metric"] == "fd":
+                row["value"] *= worse.get(kind, 1 + at.index(name) / 10)
+            elif row["metric"] == "clip_score":
+                row["value"] -= 0.04 * worse.get(kind, 1) ** 0.5
+            elif row["metric"] == "latency_ms":
+                row["value"] *= 0.7 + 0.9 * row["nfe"] if kind else 1 + at.index(name) / 8
+        timed = [row | {"metric": "latency_end_to_end_ms"} for row in rows if row["metric"] == "latency_ms"]
+        return rows + timed
+
+    return make
+
+
 @pytest.fixture
 def variants_file(tmp_path: Path) -> str:
     path = tmp_path / "variants.yaml"

@@ -11,17 +11,27 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import paper_tables, published
+from evaluation import paper_tables, published, suites
 from evaluation.paper_tables import Sheet, csv_text, latex, markdown
 from evaluation.records import Row
+from evaluation.summary import Variant, read_variants
 from gigagan import files
 from gigagan.errors import UserError
+from tests.evaluation.conftest import RIVALS
 
 PAPER = {"suite": "paper", "dataset": "shards", "params_m": 1011.6, "kimg": 980_000.0}
 
 
+VARIANTS = str(Path(__file__).parents[2] / "ablations/variants.yaml")
+
+
 def sheet(name: str, rows: list[Row] | None = None) -> Sheet:
     return Sheet(published.table(name), rows or [])
+
+
+def of(body: list[list[str]], label: str) -> list[str]:
+    """The row of a method."""
+    return next(row for row in body if label in row[:2])
 
 
 def cells(text: str) -> list[list[str]]:
@@ -96,8 +106,94 @@ def test_ours_stand_beside_with_their_seeds_and_interval(coco_rows: list[Row]) -
         "n<br>ours, paper", "#Param.<br>ours, paper", "#Images<br>ours, paper",
         "FID-30k\u00a0↓<br>ours, paper<br>gigagan-coco30k@1", "Inf. time\u00a0↓<br>ours, paper<br>batch 1",
     ]  # fmt: skip
-    assert body[-1][7:] == ["2", "1.01B", "0.98B", "12.50 ± 6.35", "0.0450s [0.0440s, 0.0460s] (n=1)"]
-    assert {cell for row in body[:-1] for cell in row[7:]} == {""}
+    assert of(body, "GigaGAN")[7:] == ["2", "1.01B", "0.98B", "12.50 ± 6.35", "0.0450s [0.0440s, 0.0460s] (n=1)"]
+    assert {cell for row in body[:12] for cell in row[7:]} == {""}
+
+
+def test_what_no_row_of_the_paper_is_stands_below_without_published_values(coco_rows: list[Row]) -> None:
+    known = {"no_attention": Variant("no_attention", "no attention")}
+    steps = [row | {"steps": 4} if row["variant"] == "no_attention" else row for row in coco_rows]
+    own = Sheet(published.table("table2"), steps, known=known)
+    body = cells(markdown(own))[1:]
+    assert len(body) == 14
+    assert body[-1] == ["", "no attention", "", "", "", "", "", "1", "1.01B", "0.98B", "20.00", ""]
+    assert (own.below[0].steps, own.below[0].ours) == (4, ("paper/no_attention",))
+    assert [row["method"] for row in lines(csv_text(own))[-3:]] == ["no attention"] * 3
+    assert lines(csv_text(own))[-1]["published_protocol"] == lines(csv_text(own))[-1]["printed"] == ""
+    text = latex(own)
+    assert text.index("GigaGAN") < text.rindex(r"\midrule") < text.index("no attention")
+    elsewhere = [row | {"suite": "coco64"} for row in coco_rows if row["variant"] == "no_attention"]
+    body = cells(markdown(Sheet(published.table("table2"), [*coco_rows, *elsewhere], known=known)))[1:]
+    assert len(body) == 14  # one line for one variant, with the columns of both suites
+    assert body[-1].count("20.00") == 2
+
+
+def test_a_suite_shows_the_first_of_several_that_are_the_same_thing_and_the_other_below(make_row) -> None:
+    more = {"metric": "fid", "protocol": published.table("table3").ours[0]}
+    both = [make_row(variant="laion_64", value=20.0, suite="rivals", **more)]
+    both.append(make_row(variant="gigagan", value=30.0, suite="rivals", **more))
+    for rows, shown in ((both, "20.0"), (both[1:], "30.0")):
+        own = sheet("table3", rows)
+        assert of(cells(markdown(own))[1:], "GigaGAN")[6] == shown
+        assert [entry.ours for entry in own.below] == ([("rivals/gigagan",)] if len(rows) == 2 else [])
+
+
+# ----------------------------------------------------------------------------------- a suite that compares by itself
+
+
+def test_the_controlled_comparison_has_columns_of_its_own_beside_models_of_as_many_steps(make_rivals) -> None:
+    rows, known = make_rivals(), read_variants(VARIANTS)
+    own = Sheet(published.table("table3"), rows, known=known)
+    head, *body = cells(markdown(own))
+    assert head[9:] == [
+        "n<br>ours, rivals", "FD\u00a0↓<br>ours, rivals<br>scenes@2", "CLIP score\u00a0↑<br>ours, rivals<br>scenes@2",
+        "latency with text, ms\u00a0↓<br>ours, rivals<br>batch 1",
+    ]  # fmt: skip
+    value = {(row["variant"], row["metric"]): row["value"] for row in rows if row["protocol"] != "scenes-blind@1"}
+    for label, variant in (
+        *((f"SD-distilled-{k}", f"diffusion_distilled_{k}") for k in (2, 4, 8, 16)),
+        ("GigaGAN", "gigagan"),
+        ("Diffusion, guided, 4 steps", "diffusion_teacher_4"),  # of no row: below, to be seen beside its student
+    ):
+        row = of(body, label)
+        assert row[1] == next(str(r["steps"]) for r in rows if r["variant"] == variant)
+        assert row[5:9] == [""] * 4  # not a column of the paper's, nor under its heading
+        assert float(row[10].replace(",", "")) == pytest.approx(value[variant, "fd"], abs=0.06)
+        assert float(row[12]) == pytest.approx(value[variant, "latency_end_to_end_ms"], abs=0.006)
+    assert [row[0] for row in body].index("SD-distilled-2") == 0
+    assert len(body) == 5 + 14
+    assert "FID" not in "".join(head[9:])
+    text = " ".join(own.caption())
+    for said in ("Ours are blank", "suite rivals: small models, trained here on drawn scenes", "no FID",
+                 "is not the paper's baseline", "Suite rivals on scenes"):  # fmt: skip
+        assert said in text
+    csv_rows = [row for row in lines(csv_text(own)) if row["suite"] == "rivals"]
+    assert len(csv_rows) == 19 * 3
+    assert {row["published"] for row in csv_rows} == {""}
+    assert r"\multicolumn{4}{c}{ours, rivals}" in latex(own)
+
+
+def test_the_suite_of_the_controlled_comparison_exists_and_is_scored_so() -> None:
+    of = published.table("table3").controlled
+    assert {*of.protocols} <= {*suites.suite(of.suite).protocols}
+    named = {name for entry in published.table("table3").rows for name in entry.ours}
+    assert {"diffusion_distilled_4", "rivals/gigagan"} <= named
+    assert {*RIVALS} == {*suites.suite(of.suite).variants}  # what the tests here take it to be
+
+
+def test_times_of_several_devices_never_share_a_column(make_rivals) -> None:
+    rows = make_rivals()
+    there = [row | {"device": "Some GPU", "value": 1.5} for row in rows if row["metric"] == "latency_end_to_end_ms"]
+    some = [row for row in there if row["variant"] == "gigagan"]
+    head, *body = cells(markdown(sheet("table3", [*rows, *some])))
+    assert [cell.split("<br>")[-1] for cell in head[-2:]] == ["Some CPU, batch 1", "Some GPU, batch 1"]
+    assert of(body, "GigaGAN")[-2:] == ["8.00", "1.50"]
+    assert of(body, "SD-distilled-4")[-1] == ""
+
+
+def test_without_rows_of_that_suite_there_is_no_column_of_it(make_rivals) -> None:
+    others = [row | {"suite": "demo"} for row in make_rivals()]
+    assert markdown(sheet("table3", others)) == markdown(sheet("table3"))
 
 
 def test_caption_says_what_is_whose(coco_rows: list[Row]) -> None:
@@ -110,7 +206,7 @@ def test_caption_says_what_is_whose(coco_rows: list[Row]) -> None:
         "gigagan-coco30k@1 (aaaaaaaaaaaa)",
         "± is half the 95 % t-interval over training seeds",
         "Our times are from text to picture",
-        "in no row of the paper: no_attention.",
+        "Rows without published values are measured here and are no row of the paper.",
         "No test compares ours with the published values.",
     ):
         assert said in text
@@ -129,7 +225,7 @@ def test_suites_have_columns_of_their_own(coco_rows: list[Row]) -> None:
     coco64 = [row | {"suite": "coco64", "value": 50.0} for row in coco_rows if row["metric"] == "fid"]
     head, *body = cells(markdown(sheet("table2", [*coco_rows, *coco64])))
     assert sum("ours, coco64" in cell for cell in head) == sum("ours, paper" in cell for cell in head) == 5
-    assert body[-1][7:12] == ["2", "1.01B", "0.98B", "50.00 ± 0.00", ""]
+    assert of(body, "GigaGAN")[7:12] == ["2", "1.01B", "0.98B", "50.00 ± 0.00", ""]
 
 
 def test_what_a_suite_says_of_its_data_stands_in_the_caption(coco_rows: list[Row]) -> None:
@@ -157,7 +253,7 @@ def test_two_versions_of_a_protocol_never_share_a_column(coco_rows: list[Row]) -
     head, *body = cells(markdown(sheet("table2", rows)))
     fids = [i for i, cell in enumerate(head) if cell.startswith("FID-30k") and "ours" in cell]
     assert ["aaaaaa" in head[fids[0]], "bbbbbb" in head[fids[1]]] == [True, True]
-    assert [body[-1][i] for i in fids] == ["12.00 (n=1)", "13.00 (n=1)"]
+    assert [of(body, "GigaGAN")[i] for i in fids] == ["12.00 (n=1)", "13.00 (n=1)"]
 
 
 def test_a_judge_that_has_trained_the_run_is_marked(make_row: Callable[..., Row]) -> None:
@@ -192,7 +288,7 @@ def test_sizes_are_written_as_papers_write_them(value: float, metric: str, expec
 
 def test_csv_has_unrounded_values_in_the_published_unit_and_nothing_for_what_was_not_run(coco_rows: list[Row]) -> None:
     found = lines(csv_text(sheet("table2", coco_rows)))
-    assert len(found) == 13 * 4
+    assert len(found) == 13 * 4 + 3  # and what no row of the paper is
     by = {(entry["method"], entry["metric"]): entry for entry in found}
     fid = by["GigaGAN", "fid"]
     assert (fid["published"], fid["ours"], fid["n"], fid["sure"]) == ("9.09", "12.5", "2", "image")
@@ -202,7 +298,7 @@ def test_csv_has_unrounded_values_in_the_published_unit_and_nothing_for_what_was
     assert (by["GigaGAN", "kimg"]["published"], by["GigaGAN", "kimg"]["ours"]) == ("980000.0", "980000.0")
     assert by["LAFITE", "kimg"]["published"] == ""
     assert by["LAFITE", "kimg"]["printed"] == "–"
-    assert {entry["ours"] for entry in found if entry["method"] != "GigaGAN"} == {""}
+    assert {entry["ours"] for entry in found[:-3] if entry["method"] != "GigaGAN"} == {""}
     unknown = next(e for e in lines(csv_text(sheet("tableA1"))) if (e["method"], e["metric"]) == ("ADM-G-U", "recall"))
     assert (unknown["published"], unknown["printed"]) == ("", "?")
 

@@ -174,6 +174,11 @@ def test_values_are_kept_as_printed_and_in_the_metrics_unit(tmp_path: Path) -> N
         ("resolution: 512", "branch: no", "first: B: branch must be true, or absent"),
         ("- {method: A, fid: 9.00, clip_score: 0.30, params_m: 0.9B}", "- A", "first: ?: must have fields"),
         ("- {method: A, fid: 9.00, clip_score: 0.30, params_m: 0.9B}", "- {method: A}", "first: A: has no number"),
+        ("sets:", "speeds: [speed]\nsets:", "speeds: no protocol 'speed' (did you mean 'speed@1'?)"),
+        ("sets:", "speeds: speed@1\nsets:", "speeds must be a list of names"),
+        ("{method: A, ", "{method: A, ours: {a: b}, ", "first: A: ours must be a list of names"),
+        ("    rows:", "    controlled: {suite: a, protocols: [b]}\n    rows:", "first: controlled: lacks note"),
+        ("    rows:", "    controlled: {suite: a, protocols: [b], note: c}\n    rows:", "protocols: no protocol 'b'"),
         ("    rows:", "    ours: [somehow]\n    rows:", "first: ours: no protocol 'somehow'"),
         ("    rows:", "    columns: {FID: fidd}\n    rows:", "first: column FID: no metric or field 'fidd'"),
         ("    measured:", "    mesured:", "first: no field or metric 'mesured' (did you mean 'measured'?)"),
@@ -189,6 +194,16 @@ def test_a_mistake_is_one_line_with_its_file_and_entry(tmp_path: Path, old: str,
     assert said in found.value.message
     assert "published.yaml" in found.value.message
     assert "\n" not in str(found.value)
+
+
+def test_a_row_may_be_one_of_ours_or_several_and_speeds_belong_to_tables_with_times(tmp_path: Path) -> None:
+    a, _ = load(small(tmp_path, "method: A,", "method: A, ours: gigagan,"))["first"].rows
+    assert a.ours == ("gigagan",)
+    a, b = load(small(tmp_path, "method: A,", "method: A, ours: [gigagan, rivals/gigagan],"))["first"].rows
+    assert (a.ours, b.ours) == (("gigagan", "rivals/gigagan"), ())
+    assert load(small(tmp_path, "sets:", "speeds: [speed@1]\nsets:"))["first"].speeds == ()
+    assert published.table("table3").speeds == published.table("table2").speeds != ()
+    assert published.table("table1").speeds == published.table("tableA1").speeds == ()
 
 
 def test_one_number_in_two_sets_of_one_table_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation import records
+from evaluation import records, suites
 from evaluation.records import FILTERS, METRICS, REAL, REFERENCES, Row
 from evaluation.summary import FULL, of_suite
 from gigagan import files
@@ -56,6 +56,12 @@ class Pictures(NamedTuple):
 def trained(rows: list[Row]) -> list[tuple[str, int]]:
     """The runs that the rows are of; a folder of runs may hold others, of other variants and seeds."""
     return sorted({(row["variant"], row["seed"]) for row in rows if row["variant"] not in REFERENCES})
+
+
+def learning(rows: list[Row]) -> list[tuple[str, int]]:
+    """Of the runs that the rows are of, those with a curve: what starts from another run has none of its own."""
+    rivals = suites.entries(suites.FOLDER / "rivals.yaml")
+    return [(variant, seed) for variant, seed in trained(rows) if not rivals.get(variant, {}).get("start")]
 
 
 # ---------------------------------------------------------------------------------------------------------- from runs
@@ -128,7 +134,8 @@ def read_grid(runs: Path, rows: list[Row], n: int) -> Pictures:
 
 
 def read_curves(folder: Path, suite: str, rows: list[Row]) -> Progress | None:
-    """The committed learning curves of a suite, one of every run that has rows; None where none were taken in.
+    """The committed learning curves of a suite, one of every run that has rows and learnt from nothing; None where none
+    were taken in.
 
     Raises:
         UserError: a line is broken, a run is not the one of the rows, or one of those has no curve.
@@ -140,7 +147,7 @@ def read_curves(folder: Path, suite: str, rows: list[Row]) -> Progress | None:
     for line in _lines(path, (*WHERE, *CURVE)):
         _belongs(line, suite, rows, path)
         progress[line["variant"]][line["seed"]].append({name: line[name] for name in CURVE})
-    for variant, seed in trained(rows):
+    for variant, seed in learning(rows):
         if not progress[variant][seed]:
             raise UserError(f"{path} has no curve of {variant} seed {seed}: {_again(suite)}")
         _agrees(progress[variant][seed][-1], _of_run(rows, variant, seed), path)
@@ -292,7 +299,7 @@ def _add_curves(suite: str, runs: Path, folder: Path, rows: list[Row]) -> Path:
     for line in _lines(out, (*WHERE, *CURVE)) if out.is_file() else ():
         before[line["variant"], line["seed"]].append(line)
     lines = []
-    for variant, seed in trained(rows):
+    for variant, seed in learning(rows):
         run = runs / variant / f"seed{seed}"
         mine = before[variant, seed]
         if (path := run / "progress.jsonl").is_file():

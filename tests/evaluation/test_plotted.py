@@ -64,6 +64,23 @@ def test_what_was_taken_in_reads_back_as_the_runs_had_it(suite) -> None:
     assert [path.read_bytes() for path in plotted.add("demo", runs, folder)] == before
 
 
+def test_what_starts_from_another_run_needs_no_curve_and_all_else_does(suite) -> None:
+    runs, folder, rows = suite()
+    student, teacher = "diffusion_distilled_4", "diffusion_teacher"
+    for name in (student, teacher):
+        shutil.copytree(runs / "no_ms_io", runs / name)
+        rows += [row | {"variant": name, "family": "diffusion"} for row in rows if row["variant"] == "no_ms_io"]
+    (runs / student / "seed0" / "progress.jsonl").unlink()
+    records.write(folder / "demo.jsonl", rows)
+    plotted.add("demo", runs, folder)
+    assert plotted.read_curves(folder, "demo", rows).keys() == {name for name, _ in plotted.trained(rows)} - {student}
+    assert student in plotted.read_pictures(folder, "demo", rows).images
+    kept = [line for line in files.read_jsonl(folder / "curves/demo.jsonl") if line["variant"] != teacher]
+    files.write_jsonl(folder / "curves/demo.jsonl", kept)
+    with pytest.raises(UserError, match="no curve of diffusion_teacher seed 0"):
+        plotted.read_curves(folder, "demo", rows)
+
+
 def test_every_line_says_which_run_it_is_of(suite) -> None:
     runs, folder, _ = suite()
     plotted.add("demo", runs, folder)

@@ -426,6 +426,8 @@ rule figures:
             "evaluation.looks",
             "evaluation.plotted",
             "evaluation.tradeoffs",
+            "evaluation.steps",
+            "evaluation.series",
             "evaluation.tables",
             "evaluation.summary",
             "evaluation.stats",

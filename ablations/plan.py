@@ -405,6 +405,8 @@ class Plan:
         """The figures that there is something to draw from; those that compare runs want two of them."""
         own = [] if self.photographs else ["grid", "training_curves", "fd_vs_clip"]
         several = ["quality_vs_latency"] if len(self.variants) > 1 else []
+        steps = {_steps(configured(self.suite, run)) for run in self.variants}
+        several += ["quality_vs_steps"] if len(steps) > 1 else []
         return ["bars", *own, *several, *(["leave_one_out"] if several and FULL in self.variants else [])]
 
     @property
@@ -473,6 +475,11 @@ def check(config: dict[str, Any]) -> None:
             raise UserError(f"config: {key}={value}: is {kind}, not text: {about} For a name: \"{key}='{value}'\"")
         if value == "" and known[key].get("minLength"):
             raise UserError(f"config: {key} is empty: {about}")
+
+
+def _steps(config: Any) -> int:
+    """Of sampling: a GAN takes one."""
+    return getattr(getattr(config, "sampling", None), "steps", 1)
 
 
 def _device() -> str:

@@ -141,6 +141,11 @@ def plain_log(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def far_apart(values: Sequence[float]) -> bool:
+    """Whether values want a logarithmic axis: all above 0, and more than ten times apart."""
+    return bool(values) and 0 < 10 * min(values) < max(values)
+
+
 def widen(set_ends: Callable[[float, float], object], ends: tuple[float, float], least: float) -> None:
     """Move an axis's ends apart to at least so much: what chance alone moves points by would look like a difference."""
     more = max(0.0, least - (ends[1] - ends[0])) / 2
@@ -165,10 +170,12 @@ def label_points(
     texts: Sequence[str],
     lines: Iterable[Sequence[Point]] = (),
     others: Sequence[Point] = (),
+    inks: Sequence[str] = (),
 ) -> None:
     """Write a text beside each point, as near as there is room; what stands further off is joined to its point.
 
-    ``lines``: corners of lines that no text may cover; ``others``: further points. The figure must be settled.
+    ``lines``: corners of lines that no text may cover; ``others``: further points; ``inks``: the texts' colours where
+    they are not black. The figure must be settled.
     """
     canvas = axes.figure.canvas
     assert isinstance(canvas, FigureCanvasAgg), "the figure is not settled"
@@ -178,11 +185,11 @@ def label_points(
     for a, b in itertools.chain.from_iterable(itertools.pairwise(axes.transData.transform(line)) for line in lines):
         steps = max(2, round(float(np.abs(b - a).max()) / 4))
         taken += [Bbox.from_bounds(*(a + (b - a) * share - 1), 2, 2) for share in np.linspace(0, 1, steps)]
-    for point, spot, words in zip(points, spots, texts, strict=False):
+    for point, spot, words, ink in zip(points, spots, texts, inks or ["black"] * len(points), strict=False):
         # From other points further than from its own, or it would seem to be theirs.
         near = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in spots if (x, y) == (*spot,)]
         near += [Bbox.from_extents(x - 14, y - 9, x + 14, y + 9) for x, y in spots if (x, y) != (*spot,)]
-        text = axes.annotate(words, point, (0, 0), textcoords="offset points", fontsize=8, va="center")
+        text = axes.annotate(words, point, (0, 0), textcoords="offset points", fontsize=8, va="center", color=ink)
         # Away from the other points, the nearest ones first of all: a label between two could be either's.
         away = spot - spots
         push = (away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1) ** 3).sum(0)

@@ -22,9 +22,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from evaluation import records
-from evaluation.looks import GREY, INK, Looks, counted, intervals, note, plain_log, save, widen
+from evaluation.looks import GREY, INK, Looks, counted, far_apart, intervals, note, plain_log, save, widen
 from evaluation.plotted import CAPTIONS, Pictures, Point, Progress, read_grid, read_progress
 from evaluation.records import UNTRAINED
+from evaluation.steps import quality_vs_steps
 from evaluation.summary import Cell, Column, Line, Summary, Variant, in_order, of_suite, read_variants, summarise
 from evaluation.tables import heading
 from evaluation.tradeoffs import half_widths, quality_vs_latency
@@ -32,7 +33,7 @@ from gigagan.data.captions import one_line
 from gigagan.errors import command
 from gigagan.options import positive
 
-NAMES = ("grid", "bars", "leave_one_out", "training_curves", "fd_vs_clip", "quality_vs_latency")
+NAMES = ("grid", "bars", "leave_one_out", "training_curves", "fd_vs_clip", "quality_vs_latency", "quality_vs_steps")
 """The figures, in the order in which pages show them. One that compares variants needs two of them."""
 
 
@@ -114,7 +115,10 @@ def fd_vs_clip(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
 
 
 def bars(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
-    """A panel per metric, a bar per trained variant with its interval; real and untrained stand in the titles."""
+    """A panel per metric, a bar per trained variant with its interval; real and untrained stand in the titles.
+
+    Where values differ by more than ten times, points on a logarithmic axis: small ones would be no bars at all.
+    """
     columns = [column for column in summary.columns if column.about.kind != "control"]
     lines = [line for line in summary.lines if not line.is_reference]
     columns = [column for column in columns if any(column in line.cells for line in lines)]
@@ -123,15 +127,25 @@ def bars(summary: Summary, known: Mapping[str, Variant]) -> Figure | None:
     looks = Looks(known, (line.variant.name for line in summary.lines))
     figure, panels = _panels(len(columns), len(lines))
     for i, (axes, column) in enumerate(zip(panels, columns, strict=True)):
-        for place, line in enumerate(lines):
-            cell = line.cells.get(column)
-            if cell is None or not math.isfinite(cell.value.value):
-                continue
+        cells = [(place, line.variant.name, line.cells.get(column)) for place, line in enumerate(lines)]
+        found = [(place, name, cell) for place, name, cell in cells if cell and math.isfinite(cell.value.value)]
+        far = far_apart([cell.value.value for *_, cell in found])
+        for place, name, cell in found:
             error = half_widths(cell)
             error = None if error is None else error * column.scale
-            _bar(axes, place, cell.value.value * column.scale, error, looks.color(line.variant.name))
+            if far:
+                style = {"ms": 6, "capsize": 3, "elinewidth": 1.2, **looks.point(name)}
+                axes.errorbar(cell.value.value * column.scale, place, xerr=error, **style)
+            else:
+                _bar(axes, place, cell.value.value * column.scale, error, looks.color(name))
         _rows(axes, [counted(line.variant.label, line.n) for line in lines], labelled=i % ACROSS == 0)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        if far:
+            axes.set_xscale("log")
+            axes.margins(x=0.1)
+            plain_log(axes.xaxis)
+            axes.set_xlabel("logarithmic", fontsize=9)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(_title(column, summary), loc="left")
     note(figure, intervals(line.cells[c].over for c in columns for line in lines if c in line.cells))
     return figure
@@ -257,29 +271,38 @@ def _positive(cell: Cell) -> bool:
 # ------------------------------------------------------------------------------------------------------ picture grid
 
 
+MOST = 12
+"""Pictures side by side; more would be too small on a page, and go on below."""
+
+
 def grid(captions: list[str], images: Mapping[str, np.ndarray], known: Mapping[str, Variant], seed: int) -> Figure:
     """Rows: captions; columns: the real image, then the variants. Pixels are enlarged as they are, never smoothed."""
     variants = in_order(images, known)
+    blocks = math.ceil(len(variants) / MOST)
+    across = math.ceil(len(variants) / blocks)
     side, words, head, foot = 1.15, 2.1, 0.65, 0.3  # inches: a picture, the captions' column, the headings, the note
-    width, height = words + side * len(variants), head + side * len(captions) + foot
+    block = head + side * len(captions)
+    width, height = words + side * across, block * blocks + foot
     figure = Figure(figsize=(width, height))
-    for row, caption in enumerate(captions):
-        top = height - head - side * row
-        text = figure.text(0.02 / width, (top - side / 2) / height, "", va="center", fontsize=9)
-        for letters in (27, 18, 12):  # some are wider than others
-            lines = textwrap.wrap(one_line(caption), letters, max_lines=6, placeholder=" …")
-            text.set_text("\n".join(lines))
-            if text.get_window_extent().x1 < words * figure.dpi:
-                break
-        for column, variant in enumerate(variants):
-            box = (words + side * column, top - side + 0.04, side - 0.06, side - 0.06)
+    for top in (height - block * turn for turn in range(blocks)):
+        for row, caption in enumerate(captions):
+            text = figure.text(0.02 / width, (top - head - side * (row + 0.5)) / height, "", va="center", fontsize=9)
+            for letters in (27, 18, 12):  # some are wider than others
+                lines = textwrap.wrap(one_line(caption), letters, max_lines=6, placeholder=" …")
+                text.set_text("\n".join(lines))
+                if text.get_window_extent().x1 < words * figure.dpi:
+                    break
+    for place, variant in enumerate(variants):
+        turn, column = divmod(place, across)
+        left, top = words + side * column, height - block * turn - head
+        for row in range(len(captions)):
+            box = (left, top - side * (row + 1) + 0.04, side - 0.06, side - 0.06)
             axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
             axes.imshow(_enlarged(images[variant.name][row]), interpolation="nearest")
             axes.set_axis_off()
-    for column, variant in enumerate(variants):
         label = "\n".join(textwrap.wrap(variant.label, 14, max_lines=3))
-        x = (words + side * (column + 0.5) - 0.03) / width
-        figure.text(x, (height - head + 0.06) / height, label, ha="center", va="bottom", fontsize=9)
+        x = (left + side / 2 - 0.03) / width
+        figure.text(x, (top + 0.06) / height, label, ha="center", va="bottom", fontsize=9)
     note = f"The first {len(captions)} held-out captions, training seed {seed}, the same noise for all; nothing picked."
     figure.text(0.02 / width, 0.08 / height, note, fontsize=8, color=GREY)
     return figure
@@ -302,6 +325,7 @@ def draw(
         "training_curves": training_curves(progress, known) if progress else None,
         "fd_vs_clip": fd_vs_clip(summary, known),
         "quality_vs_latency": quality_vs_latency(summary, known),
+        "quality_vs_steps": quality_vs_steps(summary, known),
     }
     return {name: drawn[name] for name in NAMES}
 

@@ -32,6 +32,10 @@ FIGURES = {
     ),
     "fd_vs_clip.svg": ("FD against CLIP score", "Fidelity against agreement with the caption: up and left is better."),
     "quality_vs_latency.svg": ("Quality against latency", "What quality a latency buys, on one device and setting."),
+    "quality_vs_steps.svg": (
+        "Quality against steps",
+        "Few steps of diffusion, distilled or not, beside what takes one.",
+    ),
 }
 
 STYLE = """

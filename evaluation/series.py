@@ -15,11 +15,7 @@ _STEPS = re.compile(r"(,? \d+ steps?| \d+)$")
 @dataclass(frozen=True)
 class Series:
     label: str  # without the number of steps
-    lines: tuple[Line, ...]  # in order of steps, whose scores may go up and down
-
-    @property
-    def name(self) -> str:
-        return stem(self.lines[0].variant.name)
+    lines: tuple[Line, ...]  # in order of steps; their scores may go up and down
 
 
 def series_of(lines: Sequence[Line]) -> list[Series]:
@@ -35,8 +31,7 @@ def series_of(lines: Sequence[Line]) -> list[Series]:
     return [Series(_STEPS.sub("", of[0].variant.label), tuple(of)) for of in ordered]
 
 
-def alone(summary: Summary) -> list[Line]:
-    """What stands beside the series: the full model and single rivals; not its ablations, which differ in no step."""
-    left_out = [line for of in series_of(summary.lines) for line in of.lines]
-    left_out += summary.ablated if summary.full else []
-    return [line for line in summary.lines if line.steps and not line.is_reference and line not in left_out]
+def runs(summary: Summary) -> list[Line]:
+    """All trained models but the full one's ablations, which sample as it does."""
+    ablated = summary.ablated if summary.full else []
+    return [line for line in summary.lines if not line.is_reference and line not in ablated]

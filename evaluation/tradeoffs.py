@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from evaluation import plotted
@@ -19,6 +21,7 @@ from evaluation.looks import (
     Looks,
     Point,
     counted,
+    far_apart,
     intervals,
     label_points,
     note,
@@ -26,7 +29,8 @@ from evaluation.looks import (
     settle,
     widen,
 )
-from evaluation.summary import Cell, Column, Summary, Variant, setting
+from evaluation.series import series_of
+from evaluation.summary import Cell, Column, Line, Summary, Variant, setting
 from evaluation.tables import heading
 
 MEANS = {"prompt": "the prompt's mean", "overall": "the global mean"}
@@ -59,6 +63,7 @@ class Spot:
     look: Mapping[str, str]
     errors: Mapping[str, np.ndarray | None] = field(default_factory=dict)  # xerr, yerr
     hollow: bool = False
+    ink: str = "black"  # of the text
 
     def whiskers(self) -> list[tuple[Point, Point]]:
         """Ends of the error bars."""
@@ -71,12 +76,22 @@ class Spot:
 
 
 @dataclass(frozen=True)
+class Trail:
+    """Models that differ in their steps alone, joined in their order; the legend names them."""
+
+    label: str
+    color: str
+    points: list[Point]
+
+
+@dataclass(frozen=True)
 class Panel:
     title: str
     y_label: str
     x_label: str
     higher_is_better: bool
     spots: list[Spot]
+    trails: list[Trail] = field(default_factory=list)
 
     def line(self) -> list[Point]:
         """Corners of the best quality that so much latency buys, up to the slowest model; none without a model."""
@@ -91,10 +106,15 @@ class Panel:
         return corners if corners[-1][0] == slowest else [*corners, (slowest, corners[-1][1])]
 
 
+FEW = 10
+"""Points that a panel of the usual size has room for."""
+
+
 def draw(rows: Sequence[Sequence[Panel]], *sentences: str) -> Figure:
     """A figure of rows of panels, every point labelled, with small print below."""
     across = max(len(row) for row in rows)
-    figure = Figure(figsize=(0.6 + 4.1 * across, 0.7 + 3.7 * len(rows)), layout="constrained")
+    width, height = (4.1, 3.7) if max(len(panel.spots) for row in rows for panel in row) <= FEW else (5.2, 4.8)
+    figure = Figure(figsize=(0.6 + width * across, 0.7 + height * len(rows)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches; end ticks of neighbours must not meet
     grid = figure.subplots(len(rows), across, squeeze=False)
     drawn: list[tuple[Axes, Panel]] = []
@@ -106,23 +126,36 @@ def draw(rows: Sequence[Sequence[Panel]], *sentences: str) -> Figure:
             if before is None or panel.title != before.title:  # one title for all that it holds for
                 axes.set_title(panel.title, loc="left")
             drawn.append((axes, panel))
+    legend(figure, {trail.label: {"color": trail.color, "lw": 1.6} for _, panel in drawn for trail in panel.trails})
     note(figure, *sentences)
     settle(figure)
     for axes, panel in drawn:
         lines = [panel.line(), *(line for spot in panel.spots for line in spot.whiskers())]
-        label_points(axes, [spot.at for spot in panel.spots], [spot.text for spot in panel.spots], lines)
+        lines += [trail.points for trail in panel.trails]
+        texts, inks = [spot.text for spot in panel.spots], [spot.ink for spot in panel.spots]
+        label_points(axes, [spot.at for spot in panel.spots], texts, lines, inks=inks)
     return figure
+
+
+def legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]], aside: bool = False) -> None:
+    """A line's look by its label: above the panels, or aside in a column."""
+    handles = [Line2D([], [], **look, label=label) for label, look in looks.items()]
+    if handles:
+        where = {"loc": "outside right upper"} if aside else {"loc": "outside upper right", "ncols": len(handles)}
+        figure.legend(handles=handles, **where)
 
 
 def _panel(axes: Axes, panel: Panel) -> None:
     line = panel.line()
     axes.plot([x for x, _ in line], [y for _, y in line], color="#888888", ls="--", lw=1.2, zorder=1.5)
+    for trail in panel.trails:
+        axes.plot([x for x, _ in trail.points], [y for _, y in trail.points], color=trail.color, lw=1.6, alpha=0.55)
     for spot in panel.spots:
         style = dict(spot.look) | ({"mfc": "white", "mew": 1.6} if spot.hollow else {})
         axes.errorbar(*spot.at, **spot.errors, **style, ms=7, ls="", elinewidth=1, capsize=2, zorder=3)
     qualities = [spot.at[1] for spot in panel.spots]
     axes.set_xscale("log")
-    if qualities and 0 < 10 * min(qualities) < max(qualities):
+    if far_apart(qualities):
         axes.set_yscale("log")
         axes.margins(0.22)
         plain_log(axes.yaxis)
@@ -161,22 +194,17 @@ def quality_vs_latency(summary: Summary, known: Mapping[str, Variant]) -> Figure
             both = [line for line in summary.lines if latency in line.cells and column in line.cells]
             if len(both) < 2 or len(_sides(summary, latency) | _sides(summary, column)) > 1:
                 continue
-            spots = []
-            for line in both:
-                x, y = line.cells[latency], line.cells[column]
-                overs |= {x.over, y.over}
-                at = (x.value.value, y.value.value)
-                if math.isfinite(at[1]) and 0 < at[0] < math.inf:
-                    text = line.variant.label if len(counts) == 1 else counted(line.variant.label, line.n)
-                    errors = {"xerr": half_widths(x), "yerr": half_widths(y)}
-                    spots.append(Spot(at, text, looks.point(line.variant.name), errors))
-            panels.append(_of_columns(summary, latency, column, spots))
+            overs |= {line.cells[of].over for line in both for of in (latency, column)}
+            panels.append(
+                _of_columns(summary, latency, column, *_placed(both, latency, column, looks, len(counts) > 1))
+            )
         rows += [panels] if panels else []
     if not rows:
         return None
     return draw(
         rows,
         "Dashed: the quality that a latency buys; no model on a corner is beaten in both.",
+        "Numbers: steps of sampling." if any(panel.trails for row in rows for panel in row) else "",
         intervals(overs),
         "With n=1 it cannot be told from chance who stands on the line."
         if counts == {1}
@@ -190,7 +218,28 @@ LONG = 36
 """Letters that stand beside an axis in one line without leaving its panel."""
 
 
-def _of_columns(summary: Summary, latency: Column, column: Column, spots: list[Spot]) -> Panel:
+def _placed(
+    lines: list[Line], latency: Column, column: Column, looks: Looks, say_n: bool
+) -> tuple[list[Spot], list[Trail]]:
+    """Where lines stand that have both; of a series each says its number of steps, and the trail its name."""
+    spots: dict[str, Spot] = {}
+    series = series_of(lines)
+    steps = {line.variant.name: str(line.steps) for of in series for line in of.lines}
+    for line in lines:
+        x, y, name = line.cells[latency], line.cells[column], line.variant.name
+        at = (x.value.value, y.value.value)
+        if math.isfinite(at[1]) and 0 < at[0] < math.inf:
+            text, ink = (steps[name], looks.color(name)) if name in steps else (line.variant.label, "black")
+            errors = {"xerr": half_widths(x), "yerr": half_widths(y)}
+            spots[name] = Spot(at, counted(text, line.n) if say_n else text, looks.point(name), errors, ink=ink)
+    trails = []
+    for of in series:
+        points = [spots[line.variant.name].at for line in of.lines if line.variant.name in spots]
+        trails.append(Trail(of.label, looks.color(of.lines[0].variant.name), points))
+    return [*spots.values()], trails
+
+
+def _of_columns(summary: Summary, latency: Column, column: Column, spots: list[Spot], trails: list[Trail]) -> Panel:
     below = heading(column, summary.columns)[1]
     name = f"{column.about.label}\u00a0{column.arrow}"
     between = "\n" if len(name) + len(below) > LONG else " "
@@ -200,6 +249,7 @@ def _of_columns(summary: Summary, latency: Column, column: Column, spots: list[S
         "latency, ms ↓ (logarithmic)",
         bool(column.about.higher_is_better),
         spots,
+        trails,
     )
 
 

@@ -205,6 +205,19 @@ def test_paper_runs_every_rung_of_the_ladder_and_the_leave_one_outs_of_its_last(
     assert not {*recipes.variants()} & {*recipes.models(), *recipes.rivals()}
 
 
+def test_quality_over_steps_is_a_figure_only_of_runs_that_take_several_numbers_of_them():
+    for name, variants, there in (
+        ("rivals", "", True),
+        ("demo", "", True),
+        ("demo", "gigagan,no_ms_io,stylegan2,stylegan_t", False),
+        ("demo", "gigagan,diffusion_distilled_1", False),
+        ("demo", "gigagan,diffusion_distilled_4", True),
+        ("smoke", "", False),
+        ("upsample", "", False),
+    ):
+        assert ("quality_vs_steps" in Plan({"suite": name, "variants": variants}).figures) is there, (name, variants)
+
+
 def test_a_repeated_variant_or_seed_is_run_once_in_the_suite_s_order():
     plan = Plan({"suite": "demo", "variants": "no_ms_io, no_attention,gigagan,no_ms_io", "seeds": "3,0-1,0,3"})
     assert plan.variants == ["gigagan", "no_attention", "no_ms_io"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,13 @@ from gigagan.errors import UserError
 def command(tmp_path: Path, make_suite, made_up_runs, variants_file) -> list[str]:
     """The command line for a small suite, --out excepted."""
     kept = ("fd", "clip_score", "shape_accuracy", "latency_ms")
-    files.write_jsonl(tmp_path / "metrics.jsonl", [row for row in make_suite() if row["metric"] in kept])
+    rows = [row for row in make_suite() if row["metric"] in kept]
+    few = [
+        row | {"variant": "student", "family": "diffusion", "steps": 4} for row in rows if row["variant"] == "gigagan"
+    ]
+    files.write_jsonl(tmp_path / "metrics.jsonl", [row | {"steps": 1} for row in rows] + few)
     runs = made_up_runs(captions=["$x^$ and $\\frac{$", "<script>alert(1)</script> & a \\"])
+    shutil.copytree(runs / "gigagan", runs / "student")
     arguments = ["--suite", "demo", "--records", str(tmp_path / "metrics.jsonl"), "--runs", str(runs)]
     return [*arguments, "--variants", variants_file]
 

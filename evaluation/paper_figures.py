@@ -1,16 +1,18 @@
-"""Figures of what the paper prints: its ablation ladder, with ours beside, and its quality against inference time.
+"""Figures of what the paper prints: its ablation ladder, and quality against inference time and against steps.
 
     python -m evaluation.paper_figures ladder --records results/records/*.jsonl \\
         --variants ablations/variants.yaml --out results/paper/figures
 
 Published values are those of published.yaml and are drawn hollow; ours, rows of records under a protocol that
-published.yaml names for the table, are filled.
+published.yaml names for the table, are filled. Below them, in panels of its own, a suite that compares by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -18,10 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from evaluation import published, records, tradeoffs
+from evaluation import published, records, steps, tradeoffs
 from evaluation.looks import GREY, Looks, Point, counted, label_points, note, save, settle
 from evaluation.paper_tables import Sheet
-from evaluation.published import SURE, Entry, Table
+from evaluation.published import SURE, Entry, Number, Table
 from evaluation.records import Row
 from evaluation.summary import Variant, read_variants
 from evaluation.tradeoffs import Panel, Spot
@@ -84,7 +86,7 @@ def ladder(rows: list[Row], known: Mapping[str, Variant], table: Table | None = 
     return figure
 
 
-def _numbers(table: Table, metric: str) -> list[tuple[int, published.Number]]:
+def _numbers(table: Table, metric: str) -> list[tuple[int, Number]]:
     found = ((place, entry.numbers.get(metric)) for place, entry in enumerate(table.rows))
     return [(place, number) for place, number in found if number]
 
@@ -190,7 +192,58 @@ def _published_panel(table: Table, head: str, metric: str, looks: Looks) -> Pane
     return Panel(title, f"{head} {'↑' if better else '↓'}", "inference time, s ↓ (logarithmic)", better, spots)
 
 
-FIGURES = ("ladder", "quality_vs_latency")
+# ----------------------------------------------------------------------------------------------- quality against steps
+
+
+def quality_vs_steps(
+    rows: list[Row], known: Mapping[str, Variant], notes: Mapping[str, str] | None = None, name: str = "table3"
+) -> Figure:
+    """A table's scores over steps of sampling, with ours under the same protocols; below, the suite of ours that makes
+    the same comparison by itself, where it has rows."""
+    sheet = Sheet(published.table(name), rows, notes, known)
+    looks = Looks(known, (row["variant"] for row in rows))
+    metrics = [metric for metric in sheet.metrics if metric in tradeoffs.QUALITY]
+    panels = [[_over_steps(sheet, metric, looks) for metric in metrics]]
+    if controlled := sheet.controlled and sheet.controlled.summary:
+        own = steps.panels(controlled, looks)
+        panels.append([replace(panel, title=f"ours, {controlled.suite} ({panel.title})") for panel in own])
+    return steps.draw(panels, *_words(sheet.table, metrics, sheet), _of_controlled(sheet))
+
+
+def _over_steps(sheet: Sheet, metric: str, looks: Looks) -> steps.Panel:
+    of = published.METRICS[metric]
+    kin: dict[str, list[tuple[Entry, Number]]] = {}
+    for entry in sheet.table.rows:
+        if entry.steps and (number := entry.numbers.get(metric)):
+            kin.setdefault(re.sub(r"-\d+$", "", entry.method), []).append((entry, number))
+    tracks = []
+    for method, found in kin.items():
+        found = sorted(found, key=lambda one: one[0].steps or 0)
+        look = looks.point(found[0][0].ours[0]) if found[0][0].ours else {"color": GREY, "marker": "s"}
+        spots = [Spot((float(entry.steps or 0), number.value), "", {}) for entry, number in found]
+        tracks.append(steps.Track(f"{method}, published", {**look, "ls": "-" if len(spots) > 1 else ""}, spots, True))
+    for block in (block for block in sheet.blocks if block.summary and not block.controlled):
+        for column in (place.column for place in block.places if place.metric == metric and place.column):
+            lines = [line for line in block.summary.lines if line.steps]
+            ours = steps.tracks(lines, column, looks)
+            tracks += [replace(track, label=f"{track.label}, {block.title}") for track in ours]
+    arrow = "↑" if of.higher_is_better else "↓"
+    title = f"{sheet.table.table}: {sheet.heads[metric]}"
+    return steps.Panel(title, f"{sheet.heads[metric]}\u00a0{arrow}", tracks)
+
+
+def _of_controlled(sheet: Sheet) -> str:
+    of = sheet.table.controlled
+    return f"Below, suite {of.suite}: {of.note}" if of and sheet.controlled else ""
+
+
+FIGURES = ("ladder", "quality_vs_latency", "quality_vs_steps")
+
+
+def draw(rows: list[Row], known: Mapping[str, Variant]) -> dict[str, Figure]:
+    """Every figure of FIGURES."""
+    drawn = (ladder(rows, known), quality_vs_latency(known), quality_vs_steps(rows, known))
+    return dict(zip(FIGURES, drawn, strict=True))
 
 
 def main() -> None:
@@ -204,8 +257,7 @@ def main() -> None:
     args = parser.parse_args()
 
     known = read_variants(args.variants)
-    figure = ladder(records.read(args.records), known) if args.figure == "ladder" else quality_vs_latency(known)
-    save(figure, args.out, args.figure)
+    save(draw(records.read(args.records), known)[args.figure], args.out, args.figure)
 
 
 if __name__ == "__main__":

@@ -216,7 +216,8 @@ class Sheet:
         if self.below:
             lines.append("Rows without published values are measured here and are no row of the paper.")
         if self.controlled and self.controlled.summary and table.controlled:
-            lines.append(f"In columns of its own, suite {table.controlled.suite}: {table.controlled.note}")
+            of = table.controlled
+            lines.append(f"In columns of its own, beside models of as many steps, suite {of.suite}: {of.note}")
             lines += caption(self.controlled.summary, compared=False)
         return [line for line in lines if line]
 

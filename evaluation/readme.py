@@ -94,13 +94,15 @@ def section(folder: Path, gallery: Path, suite: str, variants: str) -> str:
 def paper(rows: list[Row], gallery: Path, variants: str) -> str:
     """The part of the page that shows what the paper prints, with the rows of ours that may stand beside it."""
     known, notes = read_variants(variants), read_notes(variants)
-    drawn = {"ladder": paper_figures.ladder(rows, known), "quality_vs_latency": paper_figures.quality_vs_latency(known)}
+    drawn = paper_figures.draw(rows, known)
     for name, figure in drawn.items():
         save(figure, gallery, f"paper_{name}", ("png",))
     parts = ["## What the paper prints\n", pictures("paper", "gallery", [*drawn])]
     for name in published.printable():
         of = published.table(name)
-        parts.append(f"### {of.table}: {of.title}\n\n{paper_tables.markdown(paper_tables.Sheet(of, rows, notes, known))}")
+        parts.append(
+            f"### {of.table}: {of.title}\n\n{paper_tables.markdown(paper_tables.Sheet(of, rows, notes, known))}"
+        )
     return "\n".join(parts)
 
 

@@ -58,7 +58,7 @@ rule tableA1:
         multiext("results/paper/tableA1", ".md", ".csv", ".tex"),
 
 
-# What the paper prints as figures, with rows of ours in the ladder where there are any.
+# What the paper prints as figures, with rows of ours where there are any.
 rule paper_figure:
     input:
         rows=sorted(Path("results/records").glob("*.jsonl")),
@@ -69,12 +69,14 @@ rule paper_figure:
     log:
         "runs/paper/figures/{figure}.log",
     wildcard_constraints:
-        figure="ladder|quality_vs_latency",
+        figure="ladder|quality_vs_latency|quality_vs_steps",
     params:
         code=registry.code(
             "evaluation.paper_figures",
             "evaluation.paper_tables",
             "evaluation.tradeoffs",
+            "evaluation.steps",
+            "evaluation.series",
             "evaluation.looks",
             "evaluation.published",
             "evaluation.summary",
@@ -94,3 +96,8 @@ rule ladder:
 rule quality_vs_latency:
     input:
         multiext("results/paper/figures/quality_vs_latency", ".png", ".svg"),
+
+
+rule quality_vs_steps:
+    input:
+        multiext("results/paper/figures/quality_vs_steps", ".png", ".svg"),

@@ -164,7 +164,7 @@ def test_the_papers_tables_come_from_committed_rows_alone():
     assert planned == {"paper_table": "6", "total": "12"} | dict.fromkeys(names, "1")
 
 
-@pytest.mark.parametrize("target", ["ladder", "quality_vs_latency"])
+@pytest.mark.parametrize("target", ["ladder", "quality_vs_latency", "quality_vs_steps"])
 def test_the_papers_figures_come_from_committed_rows_alone(target):
     done = snakemake(ROOT, target, "--dry-run", "--forceall")
     assert done.returncode == 0, done.stdout + done.stderr

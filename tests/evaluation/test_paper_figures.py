@@ -88,6 +88,47 @@ def test_published_times_are_said_to_be_published_and_stand_by_table() -> None:
     assert "machine, batch and what is timed are not known" in words
 
 
+def tracks(axes) -> dict[tuple[float, ...], list[float]]:
+    """Steps and values of every line or point but the guides."""
+    lines = [line for line in axes.lines if line.get_linestyle() != ":" and line.get_marker() not in ("None", "", "_")]
+    return {(*line.get_xdata(),): [*line.get_ydata()] for line in lines}
+
+
+def test_published_scores_stand_over_steps_as_they_are_up_and_down() -> None:
+    figure = paper_figures.quality_vs_steps([], {})
+    fid, clip = figure.axes
+    assert tracks(fid) == {(2, 4, 8, 16): [37.3, 26.0, 26.9, 28.8], (1,): [21.1]}
+    assert tracks(clip) == {(2, 4, 8, 16): [0.27, 0.3, 0.3, 0.3], (1,): [0.32]}
+    assert [line.get_ydata()[0] for line in fid.lines if line.get_linestyle() == ":"] == [21.1]
+    assert {line.get_markerfacecolor() for line in fid.lines if line.get_xdata()[0] == 2} == {"white"}
+    words = " ".join(figure.get_supxlabel().split())
+    assert "no row of records is of protocol gigagan-coco5k@1" in words
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "SD-distilled, published", "GigaGAN, published",
+    ]  # fmt: skip
+
+
+def test_ours_over_steps_share_a_panel_with_published_ones_under_their_protocol_alone(make_row, make_rivals) -> None:
+    more = {"suite": "mine", "family": "pipeline", "metric": "fid", "protocol": "gigagan-coco5k@1"}
+    rows = [make_row(variant=f"lcm_{k}", steps=k, value=v, **more) for k, v in ((1, 70.0), (2, 24.0), (4, 23.0))]
+    rows.append(make_row(variant="sd_turbo", steps=1, value=25.0, **more))
+    rivals = make_rivals()
+    figure = paper_figures.quality_vs_steps([*rows, *rivals], {})
+    fid, _, fd, clip_score = (axes for axes in figure.axes if axes.axison)
+    assert tracks(fid)[1, 2, 4] == [70.0, 24.0, 23.0]
+    assert {*tracks(fid)} == {(2, 4, 8, 16), (1,), (1, 2, 4)}
+    values = {row["variant"]: row["value"] for row in rivals if (row["metric"], row["protocol"]) == ("fd", "scenes@2")}
+    assert tracks(fd)[1, 2, 4, 8, 16, 32] == [
+        *(values[f"diffusion_teacher_{k}"] for k in (1, 2, 4, 8, 16)), values["diffusion_teacher"],
+    ]  # fmt: skip
+    assert fd.get_title(loc="left") == clip_score.get_title(loc="left") == "ours, rivals (scenes@2)"
+    assert "FID" not in fd.get_ylabel()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"lcm, ours, mine", "sd turbo, ours, mine"} < {*labels}
+    assert "lcm 4, ours, mine" not in labels
+    assert "Below, suite rivals: small models" in " ".join(figure.get_supxlabel().split())
+
+
 @pytest.mark.parametrize("name", paper_figures.FIGURES)
 def test_the_command_writes_the_committed_figure(name, tmp_path, monkeypatch) -> None:
     rows = [str(path) for path in sorted((ROOT / "results/records").glob("*.jsonl"))]

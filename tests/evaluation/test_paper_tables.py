@@ -164,7 +164,7 @@ def test_the_controlled_comparison_has_columns_of_its_own_beside_models_of_as_ma
     assert len(body) == 5 + 14
     assert "FID" not in "".join(head[9:])
     text = " ".join(own.caption())
-    for said in ("Ours are blank", "suite rivals: small models, trained here on drawn scenes", "no FID",
+    for said in ("Ours are blank", "beside models of as many steps, suite rivals: small models", "no FID",
                  "is not the paper's baseline", "Suite rivals on scenes"):  # fmt: skip
         assert said in text
     csv_rows = [row for row in lines(csv_text(own)) if row["suite"] == "rivals"]

@@ -174,7 +174,7 @@ def test_values_are_kept_as_printed_and_in_the_metrics_unit(tmp_path: Path) -> N
         ("resolution: 512", "branch: no", "first: B: branch must be true, or absent"),
         ("- {method: A, fid: 9.00, clip_score: 0.30, params_m: 0.9B}", "- A", "first: ?: must have fields"),
         ("- {method: A, fid: 9.00, clip_score: 0.30, params_m: 0.9B}", "- {method: A}", "first: A: has no number"),
-        ("sets:", "speeds: [speed]\nsets:", "speeds: no protocol 'speed' (did you mean 'speed@1'?)"),
+        ("sets:", "speeds: [speed]\nsets:", "speeds: no protocol 'speed' (did you mean 'speed@2'?)"),
         ("sets:", "speeds: speed@1\nsets:", "speeds must be a list of names"),
         ("{method: A, ", "{method: A, ours: {a: b}, ", "first: A: ours must be a list of names"),
         ("    rows:", "    controlled: {suite: a, protocols: [b]}\n    rows:", "first: controlled: lacks note"),

@@ -35,6 +35,7 @@ from gigagan.sampling import STYLE_MEAN, WEIGHTS, Conditioning, GeneratorSampler
 from gigagan.training.checkpoint import save_tensors
 
 BATCH = 64  # pictures drawn at once
+REMEMBERED = 256  # prompts whose text features are kept
 Prompt = str | int  # an int is a class's number
 
 
@@ -57,12 +58,18 @@ class GigaGAN:
     @classmethod
     @as_exceptions()
     def from_pretrained(
-        cls, folder: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        snapshot: int | None = None,
+        dtype: str = "fp32",
+        compile: bool = False,
     ) -> GigaGAN:
         """The run in a folder, as training or ``save_pretrained`` left it; ``snapshot``: after so many images.
 
-        Raises GigaGANError for a folder without a config or weights, with weights of another config or with NaN among
-        them, or of an upsampler; and for a device that is not there.
+        ``dtype`` (fp32 or bf16) and ``compile`` as ``gigagan.inference.prepare`` takes them. Raises GigaGANError for
+        compilation without a compiler, for a folder without a config or weights, with weights of another config or with
+        NaN among them, or of an upsampler; and for a device that is not there.
         """
         folder = _path("from_pretrained", folder)
         where = device if isinstance(device, torch.device) else device_of(str(device), option="device=")
@@ -71,7 +78,11 @@ class GigaGAN:
         about = sampling.read_about(folder)
         if about["config"].upsampler.input:
             raise UserError(f"{folder}: is an upsampler's run: give it to upsample(images, upsampler=...)")
-        return cls(sampling.load(folder, where, snapshot), about)
+        if dtype not in ("fp32", "bf16"):
+            raise UserError(f"dtype {short(dtype)}: must be fp32 or bf16")
+        sampler = sampling.load(folder, where, snapshot, dtype, compile)
+        sampler.encode.remember = REMEMBERED
+        return cls(sampler, about)
 
     @property
     def n_cut(self) -> int:

@@ -66,6 +66,12 @@ def add_truncation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--global-truncation", help="then towards the mean of the training captions", **psi)
 
 
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """The options --dtype and --compile, as ``gigagan.inference.prepare`` takes them."""
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="what levels are computed in")
+    parser.add_argument("--compile", action="store_true", help="pays where many batches of one size are drawn")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gigagan.sample", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="a run's folder")
@@ -91,6 +97,7 @@ def main() -> None:
     parser.add_argument("--batch", type=positive, default=64)
     parser.add_argument("--threads", type=threads, default=1)
     parser.add_argument("--device", type=device, default="cpu", help=DEVICE_HELP)
+    add_speed(parser)
     parser.add_argument("--out", type=Path, required=True, help=".zip for an archive, .png for a grid")
     args = parser.parse_args()
     if args.out.suffix not in (".zip", ".png"):
@@ -101,7 +108,8 @@ def main() -> None:
     check_writable(args.out.parent)
     torch.set_num_threads(args.threads)
 
-    sampler = load(args.run, args.device, args.snapshot)
+    sampler = load(args.run, args.device, args.snapshot, args.dtype, args.compile)
+    sampler.encode.remember = args.batch
     truncation = sampler.truncation.but(args.truncation, args.global_truncation)
     if args.prompts:
         prompts = [prompt["caption"] for prompt in read_prompts(args.prompts)]
@@ -116,7 +124,7 @@ def main() -> None:
     sampler.tally.warn(args.run)
     del sampler  # the large models are not held at once
     for run in args.upsampler:
-        upsampler = load_upsampler(run, args.device)
+        upsampler = load_upsampler(run, args.device, dtype=args.dtype, compile=args.compile)
         images = enlarge(images, upsampler, captions, seeds, args.batch)
         upsampler.tally.warn(run)
         del upsampler

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from gigagan.clip import LOCAL_DIR, Clip
 from gigagan.config import OWN, YOUNGER, Config
 from gigagan.degenerate import Tally
 from gigagan.errors import UserError, nearest, short
+from gigagan.inference import Dtype, faster
 from gigagan.latents import Truncation
 from gigagan.networks.condition import ClassEmbedding, Condition, Labels, Unconditional
 from gigagan.networks.generator import Generator, Style
@@ -80,6 +82,7 @@ class Conditioning:
     Attributes:
         kind: ``text``, ``class`` or ``none``, as the network's own ``config.condition.kind``.
         n_cut: prompts so far that were longer than the CLIP reads.
+        remember: captions whose features are kept, those used last; 0 = none, so that every call runs the CLIP.
     """
 
     def __init__(
@@ -98,6 +101,8 @@ class Conditioning:
         self.classes = {name: i for i, name in enumerate(classes)}
         self.warn = warn
         self.n_cut = 0
+        self.remember = 0
+        self._known: OrderedDict[str, TextFeatures] = OrderedDict()
         self._counted: set[str] = set()
 
     @torch.inference_mode()
@@ -107,6 +112,20 @@ class Conditioning:
         if self.kind != "text":
             labels = [self.label(caption) if self.n_classes else 0 for caption in captions]
             return Labels(torch.tensor(labels, dtype=torch.int64, device=self.device))
+        if not self.remember:
+            return self._read(captions)
+        found = {caption: self._known.get(caption) for caption in captions}
+        if new := [caption for caption, features in found.items() if features is None]:
+            features = self._read(new)
+            found |= {caption: features[i : i + 1] for i, caption in enumerate(new)}
+        for caption, features in found.items():
+            self._known[caption] = features
+            self._known.move_to_end(caption)
+        while len(self._known) > self.remember:
+            self._known.popitem(last=False)
+        return TextFeatures(*map(torch.cat, zip(*(found[caption] for caption in captions), strict=True)))
+
+    def _read(self, captions: list[str]) -> TextFeatures:
         assert self.clip is not None
         cut = self.clip.n_cut
         tokens = self.clip.tokenize(captions).to(self.device)
@@ -313,10 +332,17 @@ def _finite(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None) -> GeneratorSampler:
-    """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained).
+def load(
+    run: str | Path,
+    device: str | torch.device = "cpu",
+    snapshot: int | None = None,
+    dtype: Dtype = "fp32",
+    compile: bool = False,
+) -> GeneratorSampler:
+    """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained), ready to draw.
 
-    Raises UserError as ``load_network``, and for the run of an upsampler.
+    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``. Raises UserError as that and ``load_network``, and
+    for the run of an upsampler.
     """
     run = Path(run)
     about = read_about(run)
@@ -330,7 +356,8 @@ def load(run: str | Path, device: str | torch.device = "cpu", snapshot: int | No
         config: Config = about["config"]
         mean = _style_mean(run / STYLE_MEAN, config.generator.w_dim)
         truncation = Truncation(config.sampling.truncation, config.sampling.global_truncation)
-    return GeneratorSampler(network, clip, torch.device(device), about.get("classes", ()), mean, truncation, warn=True)
+    where, classes = torch.device(device), about.get("classes", ())
+    return faster(GeneratorSampler(network, clip, where, classes, mean, truncation, warn=True), dtype, compile)
 
 
 def _style_mean(path: Path, w_dim: int) -> Tensor | None:

@@ -40,6 +40,7 @@ from gigagan.data.skipped import Unusable
 from gigagan.degenerate import Tally
 from gigagan.errors import UserError, command, short
 from gigagan.files import check_writable, write_text
+from gigagan.inference import Dtype, faster
 from gigagan.networks.condition import Condition
 from gigagan.networks.generator import Style
 from gigagan.networks.upsampler import Upsampler
@@ -189,11 +190,17 @@ class Upsampling:
 
 
 def load(
-    run: str | Path, device: str | torch.device = "cpu", snapshot: int | None = None, batch: int = BATCH
+    run: str | Path,
+    device: str | torch.device = "cpu",
+    snapshot: int | None = None,
+    batch: int = BATCH,
+    dtype: Dtype = "fp32",
+    compile: bool = False,
 ) -> Upsampling:
-    """The averaged upsampler of a run folder, or its snapshot after so many images (0 = untrained).
+    """The averaged upsampler of a run folder, or its snapshot after so many images (0 = untrained), ready to draw.
 
-    Raises UserError as ``load_network``, and for the run of a generator.
+    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``. Raises UserError as that and ``load_network``, and
+    for the run of a generator.
     """
     run = Path(run)
     about = read_about(run)
@@ -201,7 +208,8 @@ def load(
     clip = load_clip(run, about)
     about, network = load_network(run, snapshot, clip)
     assert isinstance(network, Upsampler)
-    return Upsampling(network, clip, torch.device(device), about.get("classes", ()), batch=batch, warn=True)
+    sampler = Upsampling(network, clip, torch.device(device), about.get("classes", ()), batch=batch, warn=True)
+    return faster(sampler, dtype, compile)
 
 
 def _check_upsampler(run: Path, about: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gigagan.errors import UserError
+from gigagan.inference import Dtype
 from gigagan.networks.generator import Synthesis
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,6 +39,13 @@ class Execution:
             raise UserError("--dtype tf32: is of GPUs alone: say fp32 or bf16")
         if self.dtype == "bf16" and self.device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise UserError("--dtype bf16: this GPU has no bf16: say fp16")
+
+    @property
+    def prepared(self) -> Dtype | None:
+        """How networks are loaded: as those who draw load them; or as they were trained where they are to be run
+        otherwise."""
+        plain = self.dtype == "fp32" and self.compiled == "none" and not self.channels_last
+        return "fp32" if plain else None
 
     @property
     def columns(self) -> dict[str, str]:

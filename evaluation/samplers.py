@@ -15,6 +15,7 @@ from gigagan import latents, sampling, upsample
 from gigagan.archive import read_images
 from gigagan.config import Config
 from gigagan.errors import UserError
+from gigagan.inference import Dtype
 from gigagan.networks.condition import Condition
 from gigagan.pixels import to_tensor
 from gigagan.sampling import Sampler
@@ -95,16 +96,22 @@ def _encoders(encode: sampling.Conditioning) -> list[nn.Module]:
     return [encode.clip] if encode.clip else []
 
 
-def load(run: Path, device: str | torch.device, snapshot: int | None = None, small: Path | None = None) -> Sampler:
+def load(
+    run: Path,
+    device: str | torch.device,
+    snapshot: int | None = None,
+    small: Path | None = None,
+    dtype: Dtype | None = "fp32",
+) -> Sampler:
     """A run's averaged generator, or its snapshot after so many images; an upsampler's with the pictures it enlarges.
 
-    Raises UserError as sampling.load and rivals.families.load, and where an upsampler has no pictures.
+    ``dtype`` as in sampling.load, of families that know it. Raises UserError as sampling.load and rivals.families.load, and where an upsampler has no pictures.
     """
     config = sampling.read_about(Path(run), rivals.kind)["config"]
     if not isinstance(config, Config):
         return families.load(run, device, snapshot)
     if not config.upsampler.input:
-        return sampling.load(run, device, snapshot)
+        return sampling.load(run, device, snapshot, dtype)
     if small is None:
         raise UserError(f"{run}: an upsampler: say with --small which pictures it is to enlarge")
-    return Enlarging(upsample.load(run, device, snapshot), read_images(small)[0])
+    return Enlarging(upsample.load(run, device, snapshot, dtype=dtype), read_images(small)[0])

@@ -38,6 +38,7 @@ from gigagan import provenance, upsample
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable
 from gigagan.options import DEVICE_HELP, device, threads
+from gigagan.sampling import Conditioning, Sampler
 
 NEWEST = {"cpu": "speed@2", "cuda": "speed-gpu@1"}
 """The protocol, by the device's type, where none is named."""
@@ -56,12 +57,17 @@ def columns_of(run: Path, suite: str) -> records.Row:
     return of(run, suite, run.parent.name, int(found[1]))
 
 
-def timed_run(run: Path, columns: records.Row, on: torch.device, small: Path | None) -> Timed:
+def timed_run(run: Path, columns: records.Row, execution: Execution, small: Path | None) -> Timed:
     """A run folder as what is timed; ``small``: of an upsampler, the pictures that it enlarges. Raises UserError as
     ``samplers.load``."""
-    sampler = samplers.load(run, on, small=small)
+    sampler = samplers.load(run, execution.device, small=small, dtype=execution.prepared)
     networks, encoders = samplers.networks(sampler)
-    return Timed(sampler, columns, networks, encoders, "0" if sampler.encode.kind == "class" else CAPTION)
+    return Timed(sampler, columns, networks, encoders, _caption(sampler))
+
+
+def _caption(sampler: Sampler) -> str:
+    of_classes = isinstance(sampler.encode, Conditioning) and sampler.encode.kind == "class"
+    return "0" if of_classes else CAPTION
 
 
 def with_behind(one: Timed, upsampling: upsample.Upsampling) -> Timed:
@@ -98,9 +104,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     execution = Execution(args.device, args.dtype, args.compile, args.channels_last)
     here = provenance.collect(str(args.device), args.threads)
-    stage = [timed_run(run, columns[run], args.device, args.small) for run in args.runs]
+    stage = [timed_run(run, columns[run], execution, args.small) for run in args.runs]
     timed = [*stage]
-    loaded = {run: upsample.load(run, args.device) for run in args.upsampler}  # each once, if it is applied twice
+    loaded = {
+        run: upsample.load(run, args.device, dtype=execution.prepared) for run in args.upsampler
+    }  # each once, if it is applied twice
     for run in args.upsampler:
         stage = [with_behind(one, loaded[run]) for one in stage]
         timed += stage

@@ -336,12 +336,12 @@ def load(
     run: str | Path,
     device: str | torch.device = "cpu",
     snapshot: int | None = None,
-    dtype: Dtype = "fp32",
+    dtype: Dtype | None = "fp32",
     compile: bool = False,
 ) -> GeneratorSampler:
     """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained), ready to draw.
 
-    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``. Raises UserError as that and ``load_network``, and
+    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``; None leaves the network as it was trained. Raises UserError as that and ``load_network``, and
     for the run of an upsampler.
     """
     run = Path(run)
@@ -357,7 +357,8 @@ def load(
         mean = _style_mean(run / STYLE_MEAN, config.generator.w_dim)
         truncation = Truncation(config.sampling.truncation, config.sampling.global_truncation)
     where, classes = torch.device(device), about.get("classes", ())
-    return faster(GeneratorSampler(network, clip, where, classes, mean, truncation, warn=True), dtype, compile)
+    sampler = GeneratorSampler(network, clip, where, classes, mean, truncation, warn=True)
+    return sampler if dtype is None else faster(sampler, dtype, compile)
 
 
 def _style_mean(path: Path, w_dim: int) -> Tensor | None:

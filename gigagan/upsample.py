@@ -194,12 +194,12 @@ def load(
     device: str | torch.device = "cpu",
     snapshot: int | None = None,
     batch: int = BATCH,
-    dtype: Dtype = "fp32",
+    dtype: Dtype | None = "fp32",
     compile: bool = False,
 ) -> Upsampling:
     """The averaged upsampler of a run folder, or its snapshot after so many images (0 = untrained), ready to draw.
 
-    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``. Raises UserError as that and ``load_network``, and
+    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``; None leaves the network as it was trained. Raises UserError as that and ``load_network``, and
     for the run of a generator.
     """
     run = Path(run)
@@ -209,7 +209,7 @@ def load(
     about, network = load_network(run, snapshot, clip)
     assert isinstance(network, Upsampler)
     sampler = Upsampling(network, clip, torch.device(device), about.get("classes", ()), batch=batch, warn=True)
-    return faster(sampler, dtype, compile)
+    return sampler if dtype is None else faster(sampler, dtype, compile)
 
 
 def _check_upsampler(run: Path, about: dict[str, Any]) -> None:

@@ -45,10 +45,16 @@ class DiffusionConfig:
 class DistillationConfig:
     """Meng et al. (arXiv 2210.03142), LCM (Luo et al., arXiv 2310.04378)."""
 
-    guidance_min: float = 1.0  # the strength that a student is trained for is uniform in [min, max]
-    guidance_max: float = 4.0
-    solver_steps: int = 32  # consistency: the teacher's steps of DDIM from noise to picture; LCM has 50
-    huber: float = 0.001  # consistency: c of the pseudo-Huber loss, sqrt(d^2 + c^2) - c
+    # The strength that a student is trained for is uniform in [min, max].
+    # Deviation: Meng et al. have [1, 15]; what is drawn with lies amid this range, and a student of minutes learns it
+    # better: after 1,600 images the first stage's held-out loss at 2 is 0.0153, with [1, 4] 0.0216.
+    guidance_min: float = 1.5
+    guidance_max: float = 2.5
+    # Deviation: LCM has 50 steps, an L1-like c of 0.001, and thousands of updates for what the last step knows to reach
+    # the first. With 16 steps and no average in the target's place, 2,400 images made students worse than the teacher.
+    solver_steps: int = 4  # consistency: the teacher's steps of DDIM from noise to picture
+    target_decay: float = 0.95  # consistency: of the average of the student that is its target, a step; LCM's
+    huber: float = 1.0  # consistency: c of the pseudo-Huber loss, sqrt(d^2 + c^2) - c
     timestep_scaling: float = 10.0  # consistency: of the time in boundary scalings
     sigma_data: float = 0.5  # consistency: where c_skip and c_out meet
 
@@ -78,6 +84,7 @@ BOUNDS = {
     "distillation.guidance_min": "[0, inf)",
     "distillation.guidance_max": "[0, inf)",
     "distillation.solver_steps": "[1, inf)",
+    "distillation.target_decay": "[0, 1)",
     "distillation.huber": "(0, inf)",
     "distillation.timestep_scaling": "(0, inf)",
     "distillation.sigma_data": "(0, inf)",
@@ -140,10 +147,8 @@ class Config:
             raise UserError(f"unet.guidance_width={unet.guidance_width}: a sine and a cosine each: must be even")
         if distillation.guidance_min > distillation.guidance_max:
             raise UserError("distillation.guidance_min: is above distillation.guidance_max")
-        for path, given in (("sampling.steps", self.sampling.steps),
-                            ("distillation.solver_steps", distillation.solver_steps)):  # fmt: skip
-            if steps % given:
-                raise UserError(f"{path}={given}: must divide diffusion.train_steps={steps}")
+        if steps % self.sampling.steps:
+            raise UserError(f"sampling.steps={self.sampling.steps}: must divide diffusion.train_steps={steps}")
         self._check_method()
 
     def _check_method(self) -> None:
@@ -164,11 +169,6 @@ class Config:
             raise UserError(
                 f"sampling.steps={self.sampling.steps}: twice as many, the teacher's, must divide "
                 f"diffusion.train_steps={self.diffusion.train_steps}"
-            )
-        if self.method == "consistency" and self.distillation.solver_steps % self.sampling.steps:
-            raise UserError(
-                f"sampling.steps={self.sampling.steps}: must divide distillation.solver_steps="
-                f"{self.distillation.solver_steps}: the network knows no other times"
             )
         low, high = self.distillation.guidance_min, self.distillation.guidance_max
         if self.method != "guided" and not low <= self.sampling.guidance <= high:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -36,10 +37,14 @@ class Diffusion:
         if self.start:
             self.teacher = self.start.network.to(device).eval().requires_grad_(False)
             self.generator.load_state_dict(self.teacher.state_dict())
+        self.target: nn.Module | None = None  # of a consistency student: its average, which follows behind
+        if config.diffusion.objective == "consistency":
+            self.target = copy.deepcopy(self.generator).requires_grad_(False)
+        self._followed: int | None = None
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator}
+        return {"generator": self.generator, **({"target": self.target} if self.target else {})}
 
     @property
     def shas(self) -> dict[str, str]:
@@ -72,13 +77,19 @@ class Diffusion:
         return noise.view_as(batch.images), torch.special.ndtr(places)
 
     def times(self, place: Tensor) -> Tensor:
-        """Places [B] in (0, 1) -> times [B], uniform over those of the objective: all that the networks it makes will
-        be asked at, none of which is 0."""
-        parts = {
-            "halving": self.config.sampling.steps,
-            "consistency": self.config.distillation.solver_steps,
-        }.get(self.config.diffusion.objective, self.config.diffusion.train_steps)
+        """Places [B] in (0, 1) -> times [B], uniform over a halved student's own, or all that are trained on."""
+        halving = self.config.diffusion.objective == "halving"
+        parts = self.config.sampling.steps if halving else self.config.diffusion.train_steps
         return (place * parts).ceil().clamp(1, parts) / parts
+
+    @torch.no_grad()
+    def _follow(self, batch: Batch) -> None:
+        """Let the target follow the student, once a step: before the first of its micro-batches."""
+        if self._followed == batch.images_seen:
+            return
+        self._followed = batch.images_seen
+        keep = self.config.distillation.target_decay
+        torch._foreach_lerp_(list(self.target.parameters()), list(self.generator.parameters()), 1 - keep)
 
     def loss(self, batch: Batch, embeddings: Tensor) -> dict[str, Tensor]:
         """The objective's, by its name."""
@@ -97,5 +108,8 @@ class Diffusion:
             elif objective == "halving":
                 loss = halving_loss(self.generator, self.teacher, z, t, config.sampling.steps, batch.text, guidance)
             else:
-                loss = consistency_loss(self.generator, self.teacher, z, t, batch.text, self.empty, guidance, config)
+                self._follow(batch)
+                loss = consistency_loss(
+                    self.generator, self.target, self.teacher, z, t, batch.text, self.empty, guidance, config
+                )
         return {objective: loss}

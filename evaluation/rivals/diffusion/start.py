@@ -80,7 +80,7 @@ def _check(config: Config, of: Config, folder: Path) -> None:
     if there != "data":  # a student knows only what it was trained for
         same += ["distillation.guidance_min", "distillation.guidance_max"]
     if there == "consistency":
-        same += ["distillation.solver_steps", "distillation.timestep_scaling", "distillation.sigma_data"]
+        same += ["distillation.timestep_scaling", "distillation.sigma_data"]
     for path in same:
         section, name = path.split(".")
         ours, theirs = (written(getattr(getattr(part, section), name)) for part in (config, of))

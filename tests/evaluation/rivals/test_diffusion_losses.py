@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,19 +59,13 @@ def test_captions_are_left_out_of_a_share_that_follows_from_the_seeds(clip):
     assert without(2000, 2000) != seen
 
 
-def test_times_are_uniform_over_the_grid_that_will_be_asked_for(clip):
-    places = torch.linspace(1e-6, 1, 1000)
-    for sections, parts in (
-        ({"diffusion": {"train_steps": 64}, "sampling": {"steps": 16}, "distillation": {"solver_steps": 8}}, 64),
-        ({"sampling": {"steps": 4}}, 4),
-        ({"distillation": {"solver_steps": 8}}, 8),
-    ):
-        model = trained(clip)
-        objective = {64: "guidance", 4: "halving", 8: "consistency"}[parts]
-        model.config = config(**{**sections, "diffusion": {**sections.get("diffusion", {}), "objective": objective}})
-        found, counts = model.times(places).unique(return_counts=True)
-        torch.testing.assert_close(found, torch.arange(1, parts + 1) / parts)
-        assert counts.max() - counts.min() <= 1
+@pytest.mark.parametrize(("objective", "parts"), [("data", 64), ("guidance", 64), ("halving", 4), ("consistency", 64)])
+def test_times_are_uniform_over_those_that_will_be_asked_for(clip, objective, parts):
+    model = trained(clip)
+    model.config = config(diffusion={"train_steps": 64, "objective": objective}, sampling={"steps": 4})
+    found, counts = model.times(torch.linspace(1e-6, 1, 1000)).unique(return_counts=True)
+    torch.testing.assert_close(found, torch.arange(1, parts + 1) / parts)
+    assert counts.max() - counts.min() <= 1
     assert model.times(torch.tensor([0.0])).item() > 0
 
 
@@ -154,13 +149,13 @@ def test_the_consistency_loss_is_that_between_two_points_of_the_guided_trajector
     z, text, strength = given
     t, settings = torch.tensor([1.0, 0.75, 0.5, 0.25]), config(distillation={"solver_steps": 8, "huber": 0.01})
     network, empty = denoiser(clip), no_caption(clip, CPU)
-    student = disturb(denoiser(clip), seed=2).requires_grad_(True)
+    student, target = disturb(denoiser(clip), seed=2).requires_grad_(True), denoiser(clip, seed=4)
     there = schedule.ddim(z, teacher.guided(network, z, t, text, empty, strength), t, t - 1 / 8)
-    f = [consistency.picture(student, *at, text, strength, settings) for at in ((z, t), (there, t - 1 / 8))]
+    f = [consistency.picture(*at, text, strength, settings) for at in ((student, z, t), (target, there, t - 1 / 8))]
     wanted = ((f[0] - f[1].detach()).square() + 1e-4).sqrt().mean() - 0.01
-    loss = consistency.consistency_loss(student, network, z, t, text, empty, strength, settings)
+    loss = consistency.consistency_loss(student, target, network, z, t, text, empty, strength, settings)
     torch.testing.assert_close(loss, wanted)
-    loss.backward()  # through the noisier point alone
+    loss.backward()
     gradient = student.unet.conv_in.weight.grad.clone()
     student.zero_grad()
     wanted.backward()
@@ -178,7 +173,7 @@ def test_a_straight_trajectory_is_consistent(clip, given):
         return (z * angle.cos() - pictures) / angle.sin().clamp(min=1e-6)
 
     z, settings = schedule.noised(x, noise, t), config(distillation={"solver_steps": 8})
-    arguments = (knows, z, t, text, no_caption(clip, CPU), strength, settings)
+    arguments = (knows, knows, z, t, text, no_caption(clip, CPU), strength, settings)
     assert consistency.consistency_loss(knows, *arguments).item() < 1e-6
     assert consistency.consistency_loss(lambda z, *_: 0 * z, *arguments).item() > 0.01
 
@@ -191,12 +186,38 @@ def test_the_strength_of_guidance_changes_what_a_student_says(clip, given):
     assert (said[1] - said[2]).abs().max() > 1e-4
 
 
+def test_the_last_step_of_the_solver_ends_at_the_picture(clip, given):
+    z, text, strength = given
+    network, empty, settings = denoiser(clip), no_caption(clip, CPU), config(distillation={"solver_steps": 2})
+    t = torch.tensor([0.5, 0.4, 0.2, 0.1])
+    there = schedule.picture(z, teacher.guided(network, z, t, text, empty, strength), t)
+    says = Says(lambda z, *_: 0 * z)
+    student = Says(lambda z, t, *_: schedule.velocity_to(z, there, t, 0 * t))
+    loss = consistency.consistency_loss(student, says, network, z, t, text, empty, strength, settings)
+    assert loss.item() < 1e-6
+    assert says.asked[0][1].tolist() == [0.0] * 4
+
+
+def test_the_target_follows_the_student_once_a_step(clip):
+    """Whatever the number of micro-batches."""
+    model, seen = trained(clip), batch(clip)
+    model.config = config(diffusion={"objective": "consistency"}, distillation={"target_decay": 0.75})
+    model.target, model.teacher = denoiser(clip, seed=6), denoiser(clip, seed=5)
+    first = [p.clone() for p in model.target.parameters()]
+    for k, images_seen in enumerate((0, 0, 4), 1):
+        model.loss(replace(seen, images_seen=images_seen), torch.empty(0))
+        keep = 0.75 ** (1 if k < 3 else 2)
+        for was, now, to in zip(first, model.target.parameters(), model.generator.parameters(), strict=True):
+            torch.testing.assert_close(now, keep * was + (1 - keep) * to)
+
+
 @pytest.mark.parametrize("objective", ["data", "guidance", "halving", "consistency"])
 def test_a_few_steps_lower_the_loss_and_reach_every_parameter(clip, objective):
     model = trained(clip)
     model.config = config(diffusion={"objective": objective}, sampling={"steps": 2}, train={"lr_generator": 0.003})
     disturb(model.generator)
     model.teacher = denoiser(clip, seed=5)
+    model.target = denoiser(clip, seed=6)
     (phase,), seen = model.phases(), batch(clip)
     losses, reached = [], set()
     for _ in range(8):

@@ -109,7 +109,7 @@ def test_a_first_stage_without_training_is_its_teacher(chain, clip):
 @pytest.mark.parametrize("start", ["data", "halving", "consistency"])
 def test_objective_none_draws_as_its_start_does_and_with_other_steps_otherwise(chain, run, tmp_path, start):
     of = families.load(chain[start], "cpu")
-    method = [f"sampling.method={of.config.method}", f"distillation.solver_steps={of.config.distillation.solver_steps}"]
+    method = [f"sampling.method={of.config.method}"]
     same = run(tmp_path / "same", chain[start], *NONE, *method, f"sampling.steps={of.config.sampling.steps}")
     other = run(tmp_path / "other", chain[start], *NONE, *method, "sampling.steps=8")
     pictures = [families.load(folder, "cpu")(CAPTIONS, [0, 1, 2, 3]) for folder in (same, other)]
@@ -149,11 +149,11 @@ WRONG_STARTS = {
     "of other steps": ("halving", HALVED, r"sampling\.steps=2: .*halving has 2, and is to have twice as many"),
     "of another size": ("data", [*STUDENT, "unet.channels=4,4"], r"unet\.channels=4,4: .* has 4,8: give the same"),
     "of other pixels": ("data", [*STUDENT, "data.resolution=16"], r"data\.resolution=16: .* has 8: give the same"),
-    "of other guidance": ("guidance", [*HALVED, "distillation.guidance_max=5"], r"guidance_max=5\.0: .* has 4\.0"),
-    "of another solver": (
+    "of other guidance": ("guidance", [*HALVED, "distillation.guidance_max=5"], r"guidance_max=5\.0: .* has 2\.5"),
+    "of other boundaries": (
         "consistency",
-        [*NONE, "sampling.method=consistency"],
-        r"distillation\.solver_steps=32: .* has 8: give the same",
+        [*NONE, "sampling.method=consistency", "distillation.sigma_data=1"],
+        r"distillation\.sigma_data=1\.0: .* has 0\.5: give the same",
     ),
     "drawn otherwise": (
         "data",
@@ -208,8 +208,6 @@ def test_a_start_of_another_family_or_clip_or_an_unfinished_one_is_refused_in_on
     ("overrides", "message"),
     [
         (["sampling.steps=3"], r"sampling\.steps=3: must divide diffusion\.train_steps=1024"),
-        (["distillation.solver_steps=50"], r"solver_steps=50: must divide diffusion\.train_steps=1024"),
-        ([*CONSISTENT, "sampling.steps=16"], r"sampling\.steps=16: must divide distillation\.solver_steps=8"),
         ([*HALVED, "sampling.steps=1024"], r"sampling\.steps=1024: twice as many, the teacher's, must divide"),
         (["unet.channels=30,48"], r"unet\.channels=30: no multiple of unet\.groups=8"),
         (["unet.attention=4"], r"unet\.attention=4: no level of that side \(there are: 16, 8\)"),
@@ -218,7 +216,10 @@ def test_a_start_of_another_family_or_clip_or_an_unfinished_one_is_refused_in_on
         (["data.resolution=24"], r"data\.resolution=24: must be a power of two"),
         (["diffusion.dropout=1.5"], r"diffusion\.dropout=1\.5: must be at least 0 and at most 1"),
         (["distillation.guidance_min=5"], r"guidance_min: is above distillation\.guidance_max"),
-        ([*STUDENT, "sampling.guidance=7"], r"sampling\.guidance=7: the student is trained for strengths from .*=1 to"),
+        (
+            [*STUDENT, "sampling.guidance=7"],
+            r"sampling\.guidance=7: the student is trained for strengths from .*=1.5 to",
+        ),
         (["diffusion.objective=none", "train.kimg=0"], r"objective=none: say how .* sampling\.method=guided"),
         (
             ["diffusion.objective=none", "sampling.method=guided"],

@@ -218,7 +218,7 @@ def test_a_start_of_another_family_or_clip_or_an_unfinished_one_is_refused_in_on
         (["distillation.guidance_min=5"], r"guidance_min: is above distillation\.guidance_max"),
         (
             [*STUDENT, "sampling.guidance=7"],
-            r"sampling\.guidance=7: the student is trained for strengths from .*=1.5 to",
+            r"sampling\.guidance=7: the student is trained for .*=1.5 to",
         ),
         (["diffusion.objective=none", "train.kimg=0"], r"objective=none: say how .* sampling\.method=guided"),
         (

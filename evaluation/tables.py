@@ -246,27 +246,35 @@ def markdown(summary: Summary) -> str:
 # ------------------------------------------------------------------------------------------------------------- LaTeX
 
 _TEX_COLUMNS = 7
+_TEX_LINES = 14  # variants, two lines each, that a page has room for beside a caption
 
 
 def latex(summary: Summary) -> str:
-    r"""A ``table*`` to ``\input``, in even blocks of columns so that it stays legible; needs booktabs and graphicx."""
-    n = len(summary.columns)
+    r"""``table*`` to ``\input``, in even blocks of columns so that it stays legible; needs booktabs and graphicx.
+
+    What one page has no room for goes on in a further ``table*``, and a block that is higher than a page is shrunk.
+    """
+    n, lines = len(summary.columns), len(summary.lines)
     several = math.ceil((n + len(summary.costs)) / _TEX_COLUMNS)  # the last block also holds the costs
     each = max(math.ceil(n / several), 1)
     blocks = [summary.columns[i : i + each] for i in range(0, n, each)]
     tabulars = [_tabular(summary, block, last=block is blocks[-1]) for block in blocks]
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs,graphicx}",
+    if lines > _TEX_LINES:
+        tabulars = [f"\\scalebox{{{_TEX_LINES / lines:.2f}}}{{%\n{tabular}}}" for tabular in tabulars]
+    on_page = max(_TEX_LINES // lines, 1)
+    pages = [tabulars[i : i + on_page] for i in range(0, len(tabulars), on_page)]
+    out = [r"% needs \usepackage{booktabs,graphicx}"]
+    for i, page in enumerate(pages, 1):
+        words = " ".join(tex(sentence) for sentence in caption(summary))
+        out += [
             r"\begin{table*}",
             r"\centering\small",
-            rf"\caption{{{' '.join(tex(sentence) for sentence in caption(summary))}}}",
-            rf"\label{{tab:{summary.suite}}}",
-            *(f"\\par\\medskip\n{tabular}" for tabular in tabulars),
+            rf"\caption{{{words if i == 1 else f'Suite {tex(summary.suite)}, further columns.'}}}",
+            rf"\label{{tab:{summary.suite}{f'-{i}' if i > 1 else ''}}}",
+            *(f"\\par\\medskip\n{tabular}" for tabular in page),
             r"\end{table*}",
-            "",
         ]
-    )
+    return "\n".join([*out, ""])
 
 
 def _tabular(summary: Summary, columns: list[Column], last: bool) -> str:

@@ -106,7 +106,7 @@ class Panel:
         return corners if corners[-1][0] == slowest else [*corners, (slowest, corners[-1][1])]
 
 
-FEW = 10
+FEW = 9
 """Points that a panel of the usual size has room for."""
 
 

@@ -198,6 +198,18 @@ def test_latex_is_escaped_and_compiles(make_suite, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here")
+def test_latex_of_many_variants_goes_on_over_pages_and_fits_each(make_rivals, tmp_path: Path) -> None:
+    text = tables.latex(summarise(make_rivals(2), "rivals"))
+    n = text.count(r"\begin{table*}")
+    assert n == text.count(r"\end{table*}") == text.count("tabular}{lr") > 1  # 21 lines: a block of columns to a page
+    head = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "t.tex").write_text(f"{head}\n{text}\n\\end{{document}}\n")
+    done = subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "too large for page" not in done.stdout
+
+
 def test_variants_file(tmp_path: Path, variants_file: str) -> None:
     known = read_variants(variants_file)
     assert (known["no_ms_io"].label, known["no_matching_loss"].label) == ("no MS-I/O", "no matching loss")

@@ -105,7 +105,8 @@ def load(
 ) -> Sampler:
     """A run's averaged generator, or its snapshot after so many images; an upsampler's with the pictures it enlarges.
 
-    ``dtype`` as in sampling.load, of families that know it. Raises UserError as sampling.load and rivals.families.load, and where an upsampler has no pictures.
+    ``dtype`` as in sampling.load, of families that know it. Raises UserError as sampling.load and rivals.families.load,
+    and where an upsampler has no pictures.
     """
     config = sampling.read_about(Path(run), rivals.kind)["config"]
     if not isinstance(config, Config):

@@ -341,8 +341,8 @@ def load(
 ) -> GeneratorSampler:
     """The averaged generator of a run folder, or its snapshot after so many images (0 = untrained), ready to draw.
 
-    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``; None leaves the network as it was trained. Raises UserError as that and ``load_network``, and
-    for the run of an upsampler.
+    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``; None leaves the network as it was trained. Raises
+    UserError as that and ``load_network``, and for the run of an upsampler.
     """
     run = Path(run)
     about = read_about(run)

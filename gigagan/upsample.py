@@ -199,8 +199,8 @@ def load(
 ) -> Upsampling:
     """The averaged upsampler of a run folder, or its snapshot after so many images (0 = untrained), ready to draw.
 
-    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``; None leaves the network as it was trained. Raises UserError as that and ``load_network``, and
-    for the run of a generator.
+    ``dtype`` and ``compile`` as in ``gigagan.inference.prepare``; None leaves the network as it was trained. Raises
+    UserError as that and ``load_network``, and for the run of a generator.
     """
     run = Path(run)
     about = read_about(run)

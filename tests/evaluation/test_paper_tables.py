@@ -161,7 +161,7 @@ def test_the_controlled_comparison_has_columns_of_its_own_beside_models_of_as_ma
         assert float(row[10].replace(",", "")) == pytest.approx(value[variant, "fd"], abs=0.06)
         assert float(row[12]) == pytest.approx(value[variant, "latency_end_to_end_ms"], abs=0.006)
     assert [row[0] for row in body].index("SD-distilled-2") == 0
-    assert len(body) == 5 + 14
+    assert len(body) == 5 + 13
     assert "FID" not in "".join(head[9:])
     text = " ".join(own.caption())
     for said in ("Ours are blank", "beside models of as many steps, suite rivals: small models", "no FID",

@@ -13,7 +13,7 @@ from evaluation import plots, steps
 from evaluation.looks import Looks
 from evaluation.series import runs, series_of
 from evaluation.summary import Summary, in_order, read_variants, summarise
-from tests.evaluation.conftest import RIVALS, STEPS
+from tests.evaluation.conftest import KINDS, RIVALS, STEPS, diffusion
 
 KNOWN = read_variants(str(Path(__file__).parents[2] / "ablations/variants.yaml"))
 SERIES = {"Diffusion, guided": "teacher", "Guided-distilled": "distilled", "Consistency-distilled": "consistency"}
@@ -35,10 +35,9 @@ def joined(axes) -> dict[str, list[tuple[float, float]]]:
 def test_rivals_that_differ_in_their_steps_alone_are_a_series(make_rivals) -> None:
     found = {series.label: series.lines for series in series_of(of(make_rivals()).lines)}
     assert {label: [line.variant.name for line in lines] for label, lines in found.items()} == {
-        label: [f"diffusion_{kind}_{k}" for k in reversed(STEPS)] + (["diffusion_teacher"] if kind == "teacher" else [])
-        for label, kind in SERIES.items()
+        label: [diffusion(kind, k) for k in reversed(STEPS)] for label, kind in SERIES.items()
     }
-    assert [line.steps for line in found["Diffusion, guided"]] == [1, 2, 4, 8, 16, 32]
+    assert [line.steps for line in found["Diffusion, guided"]] == [1, 2, 4, 8, 16]
 
 
 def test_variants_of_gigagan_single_rivals_and_runs_that_do_not_say_their_steps_are_in_no_series(make_rivals) -> None:
@@ -59,23 +58,19 @@ def test_variants_of_gigagan_single_rivals_and_runs_that_do_not_say_their_steps_
 
 def test_a_series_stands_together_in_tables_the_most_steps_first() -> None:
     names = [variant.name for variant in in_order(RIVALS, KNOWN)]
-    assert names == [
-        "gigagan", "stylegan2", "stylegan_t", "diffusion_teacher",
-        *(f"diffusion_{kind}_{k}" for kind in ("teacher", "distilled", "consistency") for k in STEPS),
-    ]  # fmt: skip
+    assert names == ["gigagan", "stylegan2", "stylegan_t", *(diffusion(kind, k) for kind in KINDS for k in STEPS)]
 
 
 def test_a_series_has_a_colour_that_no_other_has_and_a_marker_for_each_number_of_steps() -> None:
     looks = Looks(KNOWN, [*RIVALS, "somebody"])
     others = {looks.color(name) for name in (*KNOWN, "real", "somebody") if not name.startswith("diffusion")}
-    kinds = ("teacher", "distilled", "consistency")
-    colors = [{looks.color(f"diffusion_{kind}_{k}") for k in STEPS} for kind in kinds]
+    colors = [{looks.color(diffusion(kind, k)) for k in STEPS} for kind in KINDS]
     assert [len(one) for one in colors] == [1, 1, 1]
     assert len(set.union(*colors)) == 3
     assert not set.union(*colors) & others
-    for k in STEPS:
-        assert len({looks.marker(f"diffusion_{kind}_{k}") for kind in kinds}) == 1
-    assert len({looks.marker(name) for name in RIVALS if name.startswith("diffusion_teacher")}) == 6
+    for k in STEPS[1:]:  # the teacher's own number is not in its name
+        assert len({looks.marker(diffusion(kind, k)) for kind in KINDS}) == 1
+    assert len({looks.marker(name) for name in RIVALS if name.startswith("diffusion_teacher")}) == 5
     without = Looks({name: variant for name, variant in KNOWN.items() if not variant.family}, ())
     for name in ("gigagan", "no_ms_io", "no_matching_no_clip_loss"):  # rivals move no variant's look
         assert without.point(name) == looks.point(name)
@@ -93,14 +88,14 @@ def test_a_line_joins_a_series_in_order_of_steps_whatever_its_quality(make_rival
     for axes, column in zip(figure.axes, columns, strict=True):
         value = {line.variant.name: line.cells[column].value.value for line in summary.lines if column in line.cells}
         drawn = joined(axes)
-        for kind, more in (("teacher", [(32, value["diffusion_teacher"])]), ("distilled", []), ("consistency", [])):
-            points = [(k, value[f"diffusion_{kind}_{k}"]) for k in reversed(STEPS)]
-            assert drawn.pop(looks.color(f"diffusion_{kind}_1")) == points + more
+        for kind in KINDS:
+            points = [(k, value[diffusion(kind, k)]) for k in reversed(STEPS)]
+            assert drawn.pop(looks.color(f"diffusion_{kind}_1")) == points
         assert not drawn  # single models are points
         fds = [value[f"diffusion_distilled_{k}"] for k in STEPS]
         assert column.metric != "fd" or fds != sorted(fds) != fds[::-1]  # the best in the middle is drawn there
         assert axes.get_xscale() == "log"
-        assert [*axes.get_xticks()] == [1, 2, 4, 8, 16, 32]
+        assert [*axes.get_xticks()] == [1, 2, 4, 8, 16]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         *SERIES,
         "GigaGAN",
@@ -173,7 +168,7 @@ def test_a_series_is_one_line_of_the_trade_off_with_its_steps_beside_the_points(
     for axes in figure.axes:
         texts = [text for text in axes.texts if text.get_text()]
         assert sorted(text.get_text() for text in texts) == sorted(
-            ["GigaGAN", "StyleGAN2", "StyleGAN-T", "32", *(str(k) for k in STEPS for _ in SERIES)]
+            ["GigaGAN", "StyleGAN2", "StyleGAN-T", *(str(k) for k in STEPS for _ in SERIES)]
         )
         boxes = [text.get_window_extent() for text in texts]
         assert not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
@@ -203,7 +198,7 @@ def test_what_no_row_of_pictures_has_room_for_goes_on_below_with_the_captions_ag
     where = {int(axes.images[0].get_array()[0, 0, 0]): axes.get_position() for axes in figure.axes[::2]}
     rows = {round(where[names.index(variant.name)].y0, 6) for variant in in_order(names, KNOWN)[:10]}
     below = {round(where[names.index(variant.name)].y0, 6) for variant in in_order(names, KNOWN)[10:]}
-    assert len(figure.axes) == 2 * 20
+    assert len(figure.axes) == 2 * (len(RIVALS) + 1)
     assert len(rows) == len(below) == 1
     assert max(below) < min(rows)
     few = plots.grid(["one", "two"], {name: images[name] for name in names[:12]}, KNOWN, 0)

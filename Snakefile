@@ -30,7 +30,7 @@ shell.prefix(f"set -euo pipefail; export {PATH} {PLAN.environment}; ")
 RUN = f"runs/{PLAN.name}/{{variant}}/seed{{seed}}"
 RESULTS = f"results/{PLAN.name}"
 VARIANTS = "ablations/variants.yaml"
-BESIDE = [f"ablations/{name}.yaml" for name in ("models", "rivals", "suites")]  # labels, and what is said of suites' data
+BESIDE = [f"ablations/{name}.yaml" for name in ("models", "rivals", "pretrained", "suites")]  # labels, and what is said of suites' data
 
 
 # What each scoring rule is told, and reruns for.
@@ -163,7 +163,7 @@ rule train:
 
 rule sample:
     input:
-        weights=rules.train.output.weights,
+        weights=PLAN.drawn_by,
         prompts=PLAN.prompts,
     output:
         f"{RUN}/samples.zip",
@@ -339,7 +339,7 @@ rule speed:
     input:
         PLAN.small[1:],
         PLAN.upsampler_weights,
-        PLAN.of_runs("weights.safetensors"),
+        PLAN.all_drawn_by,
     output:
         f"runs/{PLAN.name}/speed.jsonl",
     log:

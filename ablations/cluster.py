@@ -81,13 +81,13 @@ def counted(name: str, config: Config, known: dict[str, dict[str, Any]]) -> Step
 
 def measured(of: Suite) -> bool:
     """Whether the steps of a suite are counted: of the paper's models, with CLIPs that have a name."""
-    return bool(of.model) and not any(o.startswith("text.clip=local-dir:") for o in of.overrides)
+    return bool(of.model and of.trained) and not any(o.startswith("text.clip=local-dir:") for o in of.overrides)
 
 
 def runs(of: Suite, known: dict[str, dict[str, Any]]) -> list[Run]:
     """Every run of a suite at one seed, its upsampler last."""
     found = []
-    for name in (*of.runs, *filter(None, [of.upsampler])):
+    for name in (*of.trained, *filter(None, [of.upsampler])):
         config = parse_overrides(recipe(of, name))
         size = sizes(config)
         g, d = size.generator + size.generator_t, size.discriminator + size.discriminator_t + size.heads
@@ -101,7 +101,7 @@ def runs(of: Suite, known: dict[str, dict[str, Any]]) -> list[Run]:
 def samples(of: Suite) -> list[tuple[str, float, float]]:
     """By protocol: GB of samples that one run leaves, and of those that are there while it is scored (enlarged ones and
     features). Pictures are taken as large as their bytes: PNGs of photographs are hardly smaller."""
-    side = parse_overrides(recipe(of, of.runs[0])).data.resolution
+    side = parse_overrides(recipe(of, of.trained[0])).data.resolution
     large = parse_overrides(recipe(of, of.upsampler)).data.resolution if of.upsampler else side
     found = []
     for name in of.protocols:

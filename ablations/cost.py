@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ablations import cluster
-from ablations.recipes import chosen, configured, on_gpu, started, suite
+from ablations.entries import Suite
+from ablations.pretrained import pretrained
+from ablations.recipes import chosen, configured, on_gpu, protocols, started, suite
 from ablations.rivals import step
 from ablations.sizes import ACTIVATION_GB, CLIP_RATE, PROCESS_GB, RATES, training
 from gigagan.config import Config
@@ -20,9 +22,11 @@ def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
     if cluster.measured(of):
         return cluster.table(of)
     of = on_gpu(of) if device == "gpu" else of
+    if not of.trained:
+        return _drawn(of)
     lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'TFLOP':>9} {'hours':>8} {'disk MB':>8}"]
     total_hours = total_disk = memory = 0.0
-    for run in (*of.runs, *started(of)):
+    for run in (*of.trained, *started(of)):
         config = configured(of, run)
         size = training(config) if isinstance(config, Config) else step(of, run)
         operations = config.train.kimg * size.gflop  # 1e12
@@ -43,9 +47,24 @@ def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
         total_hours += hours
         lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':20} {hours:8.2f}")
     lines.append(
-        f"{name}: {len(of.runs)} variants x {len(of.seeds)} seeds: about {_time(total_hours, device)} of "
+        f"{name}: {len(of.trained)} variants x {len(of.seeds)} seeds: about {_time(total_hours, device)} of "
         f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
         f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
         f"{'core' if device == 'cpu' else 'device'})"
     )
-    return "\n".join(lines + ([" ".join(of.data.split())] if of.data else []))
+    return "\n".join(lines + ([_drawn(of)] if of.pretrained else [" ".join(of.data.split())] if of.data else []))
+
+
+def _drawn(of: Suite) -> str:
+    """What pretrained models are asked for: how long they take nobody has counted."""
+    drawn = {name: protocols()[name]["images"] for name in of.protocols}
+    asked = ", ".join(f"{n:,} pictures for {name}" for name, n in drawn.items())
+    pixels = sum(pretrained()[name].resolution ** 2 for name in of.pretrained)
+    size = 3 * pixels * sum(drawn.values()) / 1e9  # PNGs of photographs are hardly smaller than their bytes
+    return "\n".join(
+        [
+            f"{of.name}: {len(of.pretrained)} pretrained models, which are not trained, draw {asked} each: up to "
+            f"{size:,.3g} GB of disk",
+            *([" ".join(of.data.split())] if of.data else []),
+        ]
+    )

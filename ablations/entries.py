@@ -21,7 +21,8 @@ LEAST = {
     "pretrain": 1,
     "steps": 1,
 }
-MAY_BE_EMPTY = ("overrides", "pretrain", "expect")
+MAY_BE_EMPTY = ("variants", "overrides", "pretrain", "expect")
+NOBODY = "(?!)"  # a pattern that fits nothing
 EACH = "each"
 """Stands in ``Suite.steps`` for every run that is not named there."""
 
@@ -73,7 +74,7 @@ class Rival:
 @dataclass(frozen=True)
 class Suite:
     """An entry of suites.yaml: runs x seeds x data set x protocols x budget. A run is a variant, one of the paper's
-    models as it is, or a rival."""
+    models as it is, a rival, or a pretrained model that is only drawn with."""
 
     name: str
     about: str
@@ -96,11 +97,17 @@ class Suite:
     own: dict[str, tuple[str, ...]] = field(default_factory=dict)  # overrides of single runs
     rivals: tuple[str, ...] = ()  # entries of rivals.yaml that are runs, too
     on_gpu: dict[str, tuple[str, ...]] = field(default_factory=dict)  # further ones of runs, or of ``EACH``, on a GPU
+    pretrained: tuple[str, ...] = ()  # entries of pretrained.yaml that are runs, too, at seed 0 alone
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The runs that are trained here: the variants, the models and the rivals."""
+        return self.variants + self.models + self.rivals
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """What is compared: the variants, the models and the rivals."""
-        return self.variants + self.models + self.rivals
+        """What is compared."""
+        return self.trained + self.pretrained
 
 
 def read(path: Path, kind: type[T]) -> dict[str, T]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ablations.entries import Suite
-from ablations.recipes import protocols
+from ablations.entries import NOBODY, Suite
+from ablations.recipes import drawable, drawer, protocols
 
 WORDS = {"fid": "FID", "fd": "FD", "clip_score": "CLIP score"}
 
@@ -15,22 +15,24 @@ class Photographs:
     ``untrained``, or ``real`` for the photographs of the prompts."""
 
     def __init__(self, suite: Suite, resolution: int, first: str, seeds: list[int], images: str) -> None:
-        """``resolution`` of the runs, px; ``first``: the folder of the run whose first snapshot is the untrained one;
-        ``images``: the user's folder; empty for a suite that is scored on its own data."""
+        """``resolution`` of the runs, px; ``first``: the folder of the run whose first snapshot is the untrained one,
+        empty where nothing is trained; ``images``: the user's folder, empty for a suite that is scored on its own
+        data."""
         self.suite, self.resolution, self.first, self.seeds = suite, resolution, first, seeds
         self.images = images
 
     @property
     def names(self) -> str:
         """A pattern of those that a suite on photographs is scored by; one that fits nothing for other suites."""
-        return "|".join(self.suite.protocols) if self.images else "(?!)"
+        return "|".join(self.suite.protocols) if self.images else NOBODY
 
     def _protocol(self, wildcards: Any) -> dict[str, Any]:
         return protocols()[wildcards.protocol]
 
     def rows(self, runs: list[str]) -> list[str]:
         """The rows of all scores: of runs, as ``who``, of the untrained generator and of photographs."""
-        shown = [(who, name) for name in self.suite.protocols for who in ("untrained", *runs)]
+        untrained = ["untrained"] if self.first else []
+        shown = [(who, name) for name in self.suite.protocols for who in (*untrained, *runs)]
         # Where all photographs are the reference, those of the prompts are among it: theirs would be no score.
         real = [("real", name) for name in self.suite.protocols if protocols()[name].get("disjoint")]
         return [f"runs/{self.suite.name}/{who}/{name}.jsonl" for who, name in [*real, *shown]]
@@ -58,8 +60,12 @@ class Photographs:
         return self.first if wildcards.who == "untrained" else f"runs/{self.suite.name}/{wildcards.who}"
 
     def drawn_by(self, wildcards: Any) -> str:
-        """The weights that draw an image set."""
-        return f"{self._folder_of(wildcards)}/weights.safetensors"
+        """What an image set is drawn with."""
+        return f"{self._folder_of(wildcards)}/{drawable(self.suite, _run(wildcards))}"
+
+    def drawer(self, wildcards: Any) -> str:
+        """The module that draws an image set."""
+        return drawer(self.suite, _run(wildcards))
 
     def snapshot(self, wildcards: Any) -> str:
         """Which weights, as words for gigagan.sample."""
@@ -69,7 +75,8 @@ class Photographs:
         """The image set that is scored: photographs, or samples, enlarged where the protocol's pictures are larger."""
         if wildcards.who == "real":
             return self.of_protocol("real.zip", wildcards)
-        enlarged = ".enlarged" if self._protocol(wildcards)["side"] > self.resolution else ""
+        small = self._protocol(wildcards)["side"] > self.resolution and _run(wildcards) not in self.suite.pretrained
+        enlarged = ".enlarged" if small else ""
         return f"runs/{self.suite.name}/{wildcards.who}/{wildcards.protocol}{enlarged}.zip"
 
     def whose(self, wildcards: Any) -> str:
@@ -78,8 +85,8 @@ class Photographs:
             return "--photographs --variant real"
         if wildcards.who == "untrained":
             return f"--variant untrained --seed {self.seeds[0]} --run {self.first} --kimg 0"
-        run, _, seed = wildcards.who.partition("/seed")
-        return f"--variant {run} --seed {seed} --run {self._folder_of(wildcards)}"
+        seed = wildcards.who.partition("/seed")[2]
+        return f"--variant {_run(wildcards)} --seed {seed} --run {self._folder_of(wildcards)}"
 
     def scored_as(self, wildcards: Any) -> str:
         """For whoever reads a dry run: whose score it is, and which."""
@@ -91,3 +98,8 @@ class Photographs:
     def options(self) -> list[str]:
         """The judge, where a protocol may want one, as words for evaluation.score."""
         return ["--judge", self.suite.judge] if self.suite.judge else []
+
+
+def _run(wildcards: Any) -> str:
+    """``VARIANT/seedN`` -> VARIANT"""
+    return wildcards.who.partition("/seed")[0]

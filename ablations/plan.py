@@ -16,12 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ablations.contents import fingerprint
 from ablations.entries import Device, Suite
 from ablations.photographs import Photographs
+from ablations.pretrained import SEED, PretrainedRuns
 from ablations.recipes import (
     PROTOCOLS,
     chosen,
     configured,
+    drawable,
+    drawer,
     family,
     model,
     models,
@@ -44,7 +48,7 @@ OURS = {"judge", "judge_crop", "pyramid", None}  # what scores without a file of
 DEVICES = typing.get_args(Device)
 FULL = "gigagan"  # the variant that others are compared with
 FILTERS = ("bicubic", "lanczos")  # the rivals of an upsampler that need no training
-KEYS = ("shards", "images", "annotations", "weights")  # of the workflow's config that entries of suites.yaml may name
+KEYS = ("shards", "images", "annotations", "weights", "models")  # of the workflow's config: what the user brings
 PLACEHOLDER = re.compile(r"\{([\w-]+)\}")
 PICTURES = (".jpg", ".jpeg", ".png")
 READERS = 8
@@ -89,7 +93,8 @@ class Plan:
         mine = chosen(whole, str(config.get("variants", "")), str(config.get("seeds", "")))
         place = {name: i for i, name in enumerate(whole.runs)}
         self.variants = sorted(mine.runs, key=lambda name: place.get(name, len(place)))
-        self.full = whole.variants[0] if whole.variants[0] in self.variants else mine.runs[0]
+        trained = [*(name for name in whole.variants[:1] if name in self.variants), *mine.trained]
+        self.full = trained[0] if trained else ""
         self.seeds = list(mine.seeds)
         self.photographs = on_photographs(whole)
         self.given = {key: str(config.get(key, "")) for key in KEYS}
@@ -101,6 +106,9 @@ class Plan:
         self.gpu = int(self.device != "cpu")  # 0, or jobs on the CPU would wait for each other
         whole = on_gpu(whole) if self.gpu else whole
         self.files = self._weights(mine)
+        self.pretrained = PretrainedRuns(mine, self._place("models", Path.is_dir) if mine.pretrained else "")
+        if self.given["models"] and self.pretrained.lacking:
+            self._refuse(f"suite {self.name}: {self.pretrained.lacking}")
         self.suite = replace(
             whole,
             judge=self._fill(whole.judge),
@@ -117,7 +125,8 @@ class Plan:
         self.annotations = annotations if self.given["annotations"] else []
         self._enough()
         self.rivals = Rivals(self.suite)
-        self.photos = Photographs(self.suite, self.base.data.resolution, self.first, self.seeds, self.images)
+        untrained = self.first if self.full else ""
+        self.photos = Photographs(self.suite, self.base.data.resolution, untrained, self.seeds, self.images)
         self.inception = [self.files["inception"]] if "inception" in self.files else []
         self.gate = [f"results/{self.name}/gate.json"] if self.suite.gate else []
         self.verdict = [f"results/{self.name}/verdict.txt"] if self.suite.gate else []
@@ -181,7 +190,7 @@ class Plan:
         asked as a user would ask it; by size, as reading gigabytes at every start would take minutes: whoever loads a
         file compares its checksum. Raises UserError for what is not there.
         """
-        names = {name for run in (*of.runs, *filter(None, [of.upsampler])) for name in self._trained_with(of, run)}
+        names = {name for run in (*of.trained, *filter(None, [of.upsampler])) for name in self._trained_with(of, run)}
         heavy = [name for name in of.protocols if not {protocols()[name][key] for key in ("extractor", "clip")} <= OURS]
         if not names and not heavy:
             return {}
@@ -215,7 +224,7 @@ class Plan:
         if text and (not text.isdecimal() or not int(text)):
             raise UserError(f"gpus={text}: write how many GPUs of one machine train a run, as 8")
         n = int(text or 1)
-        for run in self.variants:
+        for run in self.trained:
             batch = configured(self.suite, run).train.batch
             if batch % n:
                 raise UserError(f"gpus={n}: {run} trains batches of {batch}: take a number that divides them")
@@ -263,7 +272,7 @@ class Plan:
     @property
     def named(self) -> str:
         """A pattern of all runs."""
-        return "|".join([self.own, *self.rivals.all])
+        return "|".join([self.own, *self.rivals.all, self.pretrained.names])
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -273,13 +282,7 @@ class Plan:
             return ""
         if self.base.data.name == "coco" and not (folder / "annotations").is_dir():
             folder = folder.parent  # the data set finds its split's images and annotations from there
-        digest = hashlib.sha256()
-        for above, folders, names in os.walk(folder, followlinks=True):
-            folders.sort()
-            for file in (Path(above, name) for name in sorted(names)):
-                size = file.stat().st_size if file.exists() else -1
-                digest.update(f"{file.relative_to(folder)}\0{size}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()[:12]
+        return fingerprint(folder)
 
     @property
     def data(self) -> list[str]:
@@ -329,18 +332,20 @@ class Plan:
 
     @property
     def first(self) -> str:
-        """The run whose first snapshot is the suite's untrained generator."""
-        return f"runs/{self.name}/{self.full}/seed{self.seeds[0]}"
+        """The run whose first snapshot is the suite's untrained generator; where nothing is trained, nobody's."""
+        return f"runs/{self.name}/{self.full or 'nothing'}/seed{self.seeds[0]}"
 
     @property
     def edited(self) -> str:
         """Where, below runs/ and results/, edits of ``first`` go: to the suite's own folder where it is the suite's own
         first run, else into one of its own."""
-        own = (self.full, self.seeds[0]) == (self.suite.variants[0], self.suite.seeds[0])
+        own = ((self.full,), self.seeds[0]) == (self.suite.variants[:1], self.suite.seeds[0])
         return self.name if own else self.first.removeprefix("runs/")
 
     def edited_weights(self, wildcards: Any) -> str:
         """The weights that are edited. Raises UserError where there are none; called only where edits are asked for."""
+        if not self.full:
+            raise UserError(f"suite {self.name}: edits are of generators that are trained here: name another suite")
         if self.photographs:
             raise UserError(
                 f"suite {self.name}: its prompts lie with its protocols: draw edits with python -m gigagan.edit --run "
@@ -353,12 +358,27 @@ class Plan:
         return f"{self.first}/weights.safetensors"
 
     def of_runs(self, name: str, seeds: list[int] | None = None) -> list[str]:
-        """A file of every run."""
+        """A file of every run; what is not trained here has one seed."""
+        alone = {run: [SEED] for run in self.suite.pretrained}
         return [
             f"runs/{self.name}/{variant}/seed{seed}/{name}".rstrip("/")
             for variant in self.variants
-            for seed in seeds or self.seeds
+            for seed in alone.get(variant, seeds or self.seeds)
         ]
+
+    @property
+    def trained(self) -> list[str]:
+        """The runs that are trained here."""
+        return [name for name in self.variants if name not in self.suite.pretrained]
+
+    def drawn_by(self, wildcards: Any) -> str:
+        """What a run's samples are drawn with."""
+        return f"runs/{self.name}/{wildcards.variant}/seed{wildcards.seed}/{drawable(self.suite, wildcards.variant)}"
+
+    @property
+    def all_drawn_by(self) -> list[str]:
+        """The same of every run."""
+        return [f"{run}/{drawable(self.suite, run.split('/')[2])}" for run in self.of_runs("")]
 
     @property
     def enlarges(self) -> bool:
@@ -369,8 +389,7 @@ class Plan:
         """The module, and the option for its input, that makes a run's samples."""
         if self.enlarges:
             return "gigagan.upsample"
-        rival = getattr(wildcards, "variant", "") in self.rivals.all  # nobody's where the generator is untrained
-        return f"{'evaluation.rivals' if rival else 'gigagan'}.sample --prompts"
+        return f"{drawer(self.suite, getattr(wildcards, 'variant', ''))} --prompts"  # nobody's where it is untrained
 
     @property
     def prompts(self) -> str:
@@ -396,16 +415,17 @@ class Plan:
     def rows(self) -> list[str]:
         """The rows of all scores."""
         if self.photographs:
-            return self.photos.rows([f"{run}/seed{seed}" for run in self.variants for seed in self.seeds])
-        own = [f"runs/{self.name}/real.jsonl", f"runs/{self.name}/untrained/metrics.jsonl"]
-        return [*own, *self.filtered, *self.of_runs("metrics.jsonl")]
+            return self.photos.rows([run.removeprefix(f"runs/{self.name}/") for run in self.of_runs("")])
+        untrained = [f"runs/{self.name}/untrained/metrics.jsonl"] if self.full else []
+        return [f"runs/{self.name}/real.jsonl", *untrained, *self.filtered, *self.of_runs("metrics.jsonl")]
 
     @property
     def figures(self) -> list[str]:
         """The figures that there is something to draw from; those that compare runs want two of them."""
         own = [] if self.photographs else ["grid", "training_curves", "fd_vs_clip"]
-        several = ["quality_vs_latency"] if len(self.variants) > 1 else []
-        steps = {_steps(configured(self.suite, run)) for run in self.variants}
+        # Pretrained models draw larger pictures than those that are scored, beside which no latency may stand.
+        several = ["quality_vs_latency"] if len(self.trained) > 1 else []
+        steps = {_steps(configured(self.suite, run)) for run in self.trained}
         several += ["quality_vs_steps"] if len(steps) > 1 else []
         return ["bars", *own, *several, *(["leave_one_out"] if several and FULL in self.variants else [])]
 
@@ -414,7 +434,7 @@ class Plan:
         """What figures are drawn from besides rows; what starts from another run has no learning curve of its own."""
         if self.photographs:
             return []
-        learn = [name for name in self.variants if self.rivals.has_curve(name)]
+        learn = [name for name in self.trained if self.rivals.has_curve(name)]
         curves = [f"runs/{self.name}/{name}/seed{seed}/progress.jsonl" for name in learn for seed in self.seeds]
         return [f"runs/{self.name}/real.zip", *curves, *self.of_runs("samples.zip")]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ablations import pretrained
 from ablations.entries import EACH, Model, Rival, Suite, Variant, read
 from ablations.sizes import matched
 from evaluation.rivals import config as configs
@@ -20,6 +22,9 @@ PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
 
 # What rivals share with the model that a suite is about, unless their `own` says otherwise: data, text, budget.
 SHARED = ("data.", "text.clip=", "train.kimg=", "train.batch=", "train.threads=")
+
+KINDS = ("models", "rivals", "pretrained")
+"""Fields of a suite that list runs which are no variants."""
 
 Entry = TypeVar("Entry", Variant, Model, Rival)
 
@@ -109,8 +114,9 @@ def suite(name: str) -> Suite:
     except UserError as e:
         raise UserError(f"suites.yaml: {name}: {e.message}") from None
     for where in (found, on_gpu(found)):
-        _check(where, (*where.runs, *started(where)))
+        _check(where, (*where.trained, *started(where)))
     _check_upsampler(found)
+    _check_pretrained(found)
     return found
 
 
@@ -122,17 +128,20 @@ def on_photographs(of: Suite) -> bool:
 
 def _check_names(of: Suite) -> None:
     """Raises UserError where a field names a model or a run that there is not."""
+    if not of.runs:
+        raise UserError("there is nothing to run: name variants, models, rivals or pretrained models")
     listed = {"model": (of.model,), "models": of.models, "upsampler": (of.upsampler,), "rivals": of.rivals}
-    for key, names in listed.items():
-        kind, known = ("rival", rivals()) if key == "rivals" else ("model", models())
+    kinds = {"rivals": ("rival", rivals()), "pretrained": ("pretrained model", pretrained.pretrained())}
+    for key, names in (listed | {"pretrained": of.pretrained}).items():
+        kind, known = kinds.get(key, ("model", models()))
         for name in filter(None, names):
             if name not in known:
                 raise UserError(f"{key}: unknown {kind} {name!r}{nearest(name, known)}")
     runs = (*of.runs, *filter(None, [of.upsampler]))
     if twice := [name for name in runs if runs.count(name) > 1]:
-        raise UserError(f"{twice[0]} is a run twice: name it once among variants, models and upsampler")
-    every = (*runs, *started(of))
-    for key, named in (("steps", (*runs, EACH)), ("own", every), ("on_gpu", (*every, EACH))):
+        raise UserError(f"{twice[0]} is a run twice: name it once among its runs and upsampler")
+    every = (*of.trained, *filter(None, [of.upsampler]), *started(of))
+    for key, named in (("steps", (*every, EACH)), ("own", every), ("on_gpu", (*every, EACH))):
         for name in getattr(of, key):
             if name not in named:
                 raise UserError(f"{key}: {name!r} is no run of this suite{nearest(name, named)}")
@@ -167,8 +176,8 @@ def _check_upsampler(of: Suite) -> None:
         if of.upsampler:
             raise UserError(f"suites.yaml: {of.name}: upsampler: enlarges for protocols on photographs alone")
         return
-    sides = {name: configured(of, name).data.resolution for name in of.runs}
-    larger = [name for name in of.protocols if protocols()[name]["side"] > min(sides.values())]
+    sides = {name: configured(of, name).data.resolution for name in of.trained}
+    larger = [name for name in of.protocols if protocols()[name]["side"] > min(sides.values(), default=math.inf)]
     if larger and not of.upsampler:
         raise UserError(
             f"suites.yaml: {of.name}: {larger[0]} scores pictures of {protocols()[larger[0]]['side']} px, and the runs "
@@ -182,6 +191,17 @@ def _check_upsampler(of: Suite) -> None:
                 f"suites.yaml: {of.name}: upsampler {of.upsampler} takes pictures of {taken} px, and {other[0]} draws "
                 f"{sides[other[0]]} px"
             )
+
+
+def _check_pretrained(of: Suite) -> None:
+    """Raises UserError as ``pretrained.check``."""
+    seen = {name: protocols()[name]["side"] for name in of.protocols} if on_photographs(of) else {}
+    for where in (of, on_gpu(of)):
+        own = {} if on_photographs(of) else {"its data set": parse_overrides(where.overrides).data.resolution}
+        try:
+            pretrained.check(of, seen | own, on_photographs(of))
+        except UserError as e:
+            raise UserError(f"suites.yaml: {of.name}: {e.message}") from None
 
 
 def _check(of: Suite, names: Iterable[str]) -> None:
@@ -201,10 +221,15 @@ def chosen(of: Suite, names: str, seeds: str) -> Suite:
     Raises UserError for an unknown variant, one that the suite's model has not got, or what is no list of seeds.
     """
     runs = tuple(dict.fromkeys(_listed("variants", names) or of.runs))
-    _check(of, runs)
-    kinds = {key: tuple(name for name in runs if name in getattr(of, key)) for key in ("models", "rivals")}
-    others = tuple(name for name in runs if name not in (*of.models, *of.rivals))
-    return replace(of, variants=others, **kinds, seeds=tuple(_seeds(seeds) or dict.fromkeys(of.seeds)))
+    if unknown := [run for run in runs if not of.trained and run not in of.pretrained]:
+        raise UserError(f"unknown pretrained model {unknown[0]!r}{nearest(unknown[0], of.pretrained)}")
+    _check(of, [run for run in runs if run not in of.pretrained])
+    kinds = {key: tuple(name for name in runs if name in getattr(of, key)) for key in KINDS}
+    others = tuple(name for name in runs if not any(name in listed for listed in kinds.values()))
+    found = replace(of, variants=others, **kinds, seeds=tuple(_seeds(seeds) or dict.fromkeys(of.seeds)))
+    if not found.trained and found.seeds != (pretrained.SEED,):
+        raise UserError(f"seeds={seeds}: pretrained models are not trained: they have seed {pretrained.SEED} alone")
+    return found
 
 
 def recipe(of: Suite, run: str) -> list[str]:
@@ -248,6 +273,17 @@ def started(of: Suite) -> list[str]:
     """Rivals that a suite trains because others of it start from them, though it does not compare them."""
     chains = (entry.name for name in of.rivals for entry in lineage(name))
     return [name for name in dict.fromkeys(chains) if name not in of.rivals]
+
+
+def drawer(of: Suite, run: str) -> str:
+    """The module that draws with a run."""
+    others = (*of.rivals, *started(of), *of.pretrained)
+    return "evaluation.rivals.sample" if run in others else "gigagan.sample"
+
+
+def drawable(of: Suite, run: str) -> str:
+    """The file of a run's folder with which it can be drawn: weights, or what says which pretrained model it is."""
+    return "run.json" if run in of.pretrained else "weights.safetensors"
 
 
 def _rival(of: Suite, run: str) -> list[str]:

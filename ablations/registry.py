@@ -19,6 +19,7 @@ from pathlib import Path
 from ablations import audit, cluster
 from ablations.cost import cost
 from ablations.plan import FILTERS, Plan, check, code, dry_run
+from ablations.pretrained import describe, pretrained
 from ablations.recipes import (
     ancestry,
     difference,
@@ -85,11 +86,14 @@ def _list() -> str:
     ]
     lines += ["suites"] + [f"  {s.name:30} {s.about}" for s in suites().values()]
     lines += ["models of the paper"] + [f"  {m.name:30} {m.label} ({m.source})" for m in models().values()]
+    lines += ["pretrained models"] + [f"  {m.name:30} {m.label} ({m.folder})" for m in pretrained().values()]
     return "\n".join(lines)
 
 
 def _show(suite_name: str, name: str) -> str:
     of = suite(suite_name)
+    if name in of.pretrained:
+        return "\n".join([*([" ".join(of.data.split())] if of.data else []), describe(name)])
     strings = recipe(of, name)
     parent = None if name in (*of.models, of.upsampler) else ancestry(name)[-1].parent
     lines = [*([" ".join(of.data.split())] if of.data else []), " ".join(strings)]

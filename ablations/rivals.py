@@ -6,13 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ablations.entries import Suite
+from ablations.entries import NOBODY, Suite
 from ablations.recipes import configured, family, lineage, rivals, started
 from ablations.sizes import Training, clip_config
 from gigagan.files import write_json
 from gigagan.overrides import to_dict
-
-NOBODY = "(?!)"  # a pattern that fits nothing
 
 
 class Rivals:

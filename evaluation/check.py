@@ -148,7 +148,8 @@ class _Seen:
         upsampler behind a suite's models makes speeds of another size."""
         suite, protocol = self.suites[row["suite"]], self.known[row["protocol"]]
         if isinstance(protocol, SpeedProtocol):
-            return suite.data.name, row.get("resolution") if suite.on_photographs else suite.data.resolution
+            dataset = "" if row["variant"] in suite.pretrained else suite.data.name  # nobody knows theirs
+            return dataset, row.get("resolution") if suite.on_photographs else suite.data.resolution
         if protocol.dataset:
             return protocol.dataset, protocol.side
         return suite.data.name, suite.data.resolution

@@ -1,10 +1,12 @@
-"""A few drawn pictures in COCO's format and as shards, and CLIPs with random weights: what a workflow is tried out on.
+"""A few drawn pictures in COCO's format and as shards, and networks with random weights: to try a workflow out on.
 
     python -m evaluation.fixture --out FOLDER
 
     FOLDER/val2014/, annotations/captions_val2014.json      64 pictures, of two captions each
     FOLDER/train2014/, annotations/captions_train2014.json  32 others; the same in shards/train-00000.tar
     FOLDER/weights/conditioner/, weights/judge/             two CLIPs that have learned nothing
+    FOLDER/models/tiny-sd/, models/tiny-pictures/           a Stable Diffusion that has learned nothing, and finished
+                                                            pictures with captions (with the extra ``pretrained``)
 
 The same command makes the same files. No score on them says anything of a model.
 """
@@ -21,11 +23,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from evaluation.rivals.pretrained.plan import library
 from gigagan.clip import Clip
 from gigagan.config import DataConfig
 from gigagan.data import open_dataset
 from gigagan.errors import UserError, command
-from gigagan.files import check_writable, write_json
+from gigagan.files import check_writable, write_json, write_text
 from gigagan.pretrain_clip import ARCHITECTURES, PREPROCESS, save
 
 SIDE, EDGE = 48, 8  # px; pictures are in turn wider and higher by the edges: photographs are of several sizes, too
@@ -78,6 +81,28 @@ def write_clip(folder: Path, arch: str, seed: int) -> None:
     save(clip, ARCHITECTURES[arch], folder)
 
 
+def write_finished(folder: Path) -> None:
+    """A picture for each caption that prompts may be drawn from, as a model would leave them."""
+    folder.mkdir(parents=True)
+    lines = []
+    for jpeg, captions in pictures("val"):
+        for caption in captions:
+            image = Image.open(io.BytesIO(jpeg)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            image.save(folder / f"{len(lines)}.png")
+            lines.append(caption)
+    write_text(folder / "captions.txt", "".join(f"{line}\n" for line in lines))
+
+
+def write_models(folder: Path) -> None:
+    """Raises UserError where the extra ``pretrained`` is not installed."""
+    library()
+    from evaluation.rivals.pretrained import tiny
+
+    with torch.random.fork_rng():
+        tiny.sd(folder / "tiny-sd")
+    write_finished(folder / "tiny-pictures")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluation.fixture", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
@@ -93,6 +118,7 @@ def main() -> None:
     write_shard(args.out / "shards" / "test-00000.tar", shown["val"])
     for seed, arch in enumerate(("conditioner", "judge"), 1):
         write_clip(args.out / "weights" / arch, arch, seed)
+    write_models(args.out / "models")
     print(json.dumps({split: len(found) for split, found in shown.items()}))
 
 

@@ -108,7 +108,9 @@ def _lead(summary: Summary) -> str:
     runs = {(row["variant"], row["seed"]): row["seconds"] or 0.0 for row in summary.rows if row["kimg"]}
     hours, minutes = divmod(round(sum(runs.values()) / 60), 60)
     spent = f"{hours}\u00a0h {minutes}\u00a0min" if hours else f"{minutes}\u00a0min"
-    datasets = " and ".join(sorted({row["dataset"] for row in summary.rows}))
+    datasets = " and ".join(sorted({row["dataset"] for row in summary.rows} - {""}))
+    if not runs:
+        return f"{_many(len(trained), 'pretrained model')} on {datasets}, not trained here, on held-out captions."
     return (
         f"{_many(len(trained), 'variant')} on {datasets}, trained from scratch in {_many(len(runs), 'run')} "
         f"({spent} of training in all) "

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from evaluation import protocols, records, suites
 from evaluation.records import FILTERS, METRICS, REAL, REFERENCES, RUNLESS, UNTRAINED, Row, describe, identity
+from evaluation.rivals.pretrained.settings import FAMILY
 from evaluation.suites import Suite, elsewhere
 from gigagan import provenance
 from gigagan.errors import UserError, nearest
@@ -36,6 +37,7 @@ FOLDERS = {
     "images": "the folder of captioned images",
     "annotations": "the COCO captions_*.json",
     "weights": "the folder of pretrained weights",
+    "models": "the folder of pretrained models",
 }
 
 
@@ -80,6 +82,8 @@ def steps(row: Row, rows: Iterable[Row], suite: Suite) -> list[Step]:
     run = f"{folder}/{variants(row, rows, suite)[0]}/seed{row['seed']}"
     scores = f"{folder}/{UNTRAINED}" if row["variant"] == UNTRAINED else run
     scored = _scored(row, rows)
+    if row["variant"] in suite.pretrained:
+        return [Step("Draw with the pretrained model and score it", scored, f"{scores}/{scored_as}")]
     if scored == named:
         return [Step("Train and score the run", named, f"{scores}/{scored_as}")]
     return [
@@ -202,7 +206,9 @@ def _about(
 def _did(row: Row) -> str:
     if is_speed(row):
         return "measured it"
-    return "scored it" if row["variant"] in RUNLESS else "trained the run"
+    if row["variant"] in RUNLESS:
+        return "scored it"
+    return "looked at the pretrained model" if row["family"] == FAMILY else "trained the run"
 
 
 def _inexact(row: Row, rows: Iterable[Row], suite: Suite) -> list[str]:
@@ -216,7 +222,7 @@ def _inexact(row: Row, rows: Iterable[Row], suite: Suite) -> list[str]:
         texts.append("The last digits: another processor, or other versions of libraries, round otherwise.")
     elif on_gpu(row, rows):
         texts.append("All of it: a GPU does not add in the same order twice. Expect what a further seed would give.")
-    elif row["variant"] == UNTRAINED:
+    elif row["variant"] == UNTRAINED or row["variant"] in suite.pretrained:
         texts.append("The last digits: another processor, or other versions of libraries, round otherwise.")
     else:
         texts.append(

@@ -11,6 +11,7 @@ have no --run and no --seed.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def score(protocol: Protocol, inputs: Inputs, about: About, reference: About, co
         "resolution": data["resolution"],
         "protocol": protocol.name,
         "protocol_sha": protocols.sha(protocol, data, about["weights"] | reference["weights"]),
-        **degenerate(about["n_constant"]),
+        **degenerate(about["n_constant"], about["images"]),
     }
     return [
         runs.row(columns, metric, value, **more)
@@ -51,9 +52,11 @@ def score(protocol: Protocol, inputs: Inputs, about: About, reference: About, co
     ]
 
 
-def degenerate(n_constant: int) -> Row:
-    """What rows say of pictures that are of one colour throughout, where there are any; they are scored as they are."""
-    return {"n_constant": n_constant} if n_constant else {}
+def degenerate(n_constant: int, about: Mapping[str, Any]) -> Row:
+    """What rows say of pictures that are of one colour throughout, and of those that held NaN when they were drawn, as
+    their archive says of itself; where there are any. They are scored as they are."""
+    counted = {"n_constant": n_constant, "n_non_finite": about.get("n_non_finite", 0)}
+    return {name: n for name, n in counted.items() if n}
 
 
 def _check(protocol: Protocol, inputs: Inputs, about: About, reference: About) -> None:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from evaluation.metrics.score import Score
 from evaluation.records import METRICS, RUNLESS, SCHEMA, Row, validate
+from evaluation.rivals.pretrained.settings import FAMILY
 from gigagan import provenance
 from gigagan.errors import UserError
 
@@ -31,7 +32,8 @@ def of_run(folder: Path, suite: str, variant: str, seed: int) -> Row:
             "variant": variant,
             "family": run.get("family", "gigagan"),  # rivals name theirs
             "seed": seed,
-            "dataset": config["config"]["data"]["name"],
+            # What a pretrained model has learned from is not known.
+            "dataset": "" if run.get("family") == FAMILY else config["config"]["data"]["name"],
             **{name: run[name] for name in ("recipe_sha", "kimg", "params_m", "seconds", "dtype", *MACHINE)},
             **{name: run[name] for name in YOUNGER if name in run},
         }

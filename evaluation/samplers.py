@@ -1,4 +1,4 @@
-"""A trained run as what scoring sees of it: captions and seeds in, pictures out, whatever else it starts from."""
+"""A run as what scoring sees of it: captions and seeds in, pictures out, whatever else it starts from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evaluation.rivals import config as rivals
 from evaluation.rivals import families
+from evaluation.rivals.pretrained import bind
 from gigagan import latents, sampling, upsample
 from gigagan.archive import read_images
 from gigagan.config import Config
@@ -89,7 +90,7 @@ def networks(sampler: Sampler) -> tuple[list[nn.Module], list[nn.Module]]:
         return [sampler.upsampling.network], _encoders(sampler.upsampling.encode)
     if isinstance(sampler, sampling.GeneratorSampler):
         return [sampler.generator], _encoders(sampler.encode)
-    return sampler.networks, sampler.encoders
+    return [*sampler.networks], [*sampler.encoders]
 
 
 def _encoders(encode: sampling.Conditioning) -> list[nn.Module]:
@@ -103,11 +104,16 @@ def load(
     small: Path | None = None,
     dtype: Dtype | None = "fp32",
 ) -> Sampler:
-    """A run's averaged generator, or its snapshot after so many images; an upsampler's with the pictures it enlarges.
+    """A run's averaged generator, or its snapshot after so many images; an upsampler's with the pictures it enlarges;
+    the pretrained model that a run is bound to.
 
-    ``dtype`` as in sampling.load, of families that know it. Raises UserError as sampling.load and rivals.families.load,
-    and where an upsampler has no pictures.
+    ``dtype`` as in sampling.load, of families that know it. Raises UserError as sampling.load, rivals.families.load and
+    rivals.pretrained.bind.load, where an upsampler has no pictures, and for a snapshot of what was not trained here.
     """
+    if bound := bind.read(Path(run)):
+        if snapshot is not None:
+            raise UserError(f"{run}: a pretrained model has no snapshots")
+        return bind.load(bound, device)
     config = sampling.read_about(Path(run), rivals.kind)["config"]
     if not isinstance(config, Config):
         return families.load(run, device, snapshot)

@@ -137,7 +137,7 @@ def _place(text: str) -> Path:
     return Path(text)
 
 
-def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
+def rows(result: Any, images: ImageSet, args: argparse.Namespace) -> list[records.Row]:
     """The scores as record rows of a run, or of real images where there is none."""
     from evaluation.rows import degenerate, mark
 
@@ -148,7 +148,7 @@ def rows(result: Any, args: argparse.Namespace) -> list[records.Row]:
         "protocol": result.protocol.name,
         "protocol_sha": result.sha,
         **mark(result.protocol, args.run, result.weights),
-        **degenerate(len(result.images.constant)),
+        **degenerate(len(result.images.constant), images.about),
     }
     return [runs.row(columns, metric, score, **more) for metric, score in result.scores.items()]
 
@@ -257,7 +257,7 @@ def main() -> None:
     if args.json != "-":
         print(table(result, images, told))
     if args.record:
-        records.write(args.record, rows(result, args))
+        records.write(args.record, rows(result, images, args))
 
 
 if __name__ == "__main__":

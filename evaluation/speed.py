@@ -16,6 +16,8 @@ Rows, each a median over rounds with its 95 % interval, p90 and, from 100 rounds
     throughput_images_per_s    generator alone, a row for each batch of the protocol; ``best`` marks the highest
     peak_memory_gb             a row for each batch, with this one's own networks loaded; of a GPU alone
     params_m                   of all networks that draw; the column of that name is the run's own
+A pretrained model is timed in the dtype that it is configured with, one that cannot encode apart end to end alone, and
+finished pictures not at all, which is said.
 ``flops_g`` are the operations of one picture, counted; ``peak_share`` is their rate by the device's measured matrix
 rate (``peak_tflops``), a matrix product being one more job of every round. Pictures drawn while timing are looked at:
 how many are of one colour or hold NaN stands in the row and is said. A batch that does not fit into memory has no row,
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +36,7 @@ import torch
 
 from evaluation import protocols, records, runs, samplers
 from evaluation.execution import DTYPES, MODES, Execution
+from evaluation.rivals.pretrained.samplers import KINDS
 from evaluation.timed import CAPTION, Timed, measure
 from gigagan import provenance, upsample
 from gigagan.errors import UserError, command
@@ -62,12 +66,32 @@ def timed_run(run: Path, columns: records.Row, execution: Execution, small: Path
     ``samplers.load``."""
     sampler = samplers.load(run, execution.device, small=small, dtype=execution.prepared)
     networks, encoders = samplers.networks(sampler)
+    if isinstance(sampler, KINDS):
+        own = sampler.dtype if DTYPES[sampler.dtype] != torch.float32 else ""
+        return Timed(sampler, columns, networks, encoders, dtype=own, separable=sampler.separable)
     return Timed(sampler, columns, networks, encoders, _caption(sampler))
 
 
 def _caption(sampler: Sampler) -> str:
     of_classes = isinstance(sampler.encode, Conditioning) and sampler.encode.kind == "class"
     return "0" if of_classes else CAPTION
+
+
+def is_timed(one: Timed, as_usual: bool) -> bool:
+    """Whether there is something to time; if not, that is said.
+
+    Raises UserError for a pretrained model unless all is measured ``as_usual``: it has settings of its own.
+    """
+    if not isinstance(one.sampler, KINDS):
+        return True
+    if not as_usual:
+        raise UserError(
+            f"{one.name}: pretrained models are timed as they are configured: leave --dtype, --compile, "
+            "--channels-last and --upsampler to other runs"
+        )
+    if not one.sampler.timeable:
+        print(f"{one.name}: not timed: {one.sampler.description}", file=sys.stderr)
+    return one.sampler.timeable
 
 
 def with_behind(one: Timed, upsampling: upsample.Upsampling) -> Timed:
@@ -105,10 +129,11 @@ def main() -> None:
     execution = Execution(args.device, args.dtype, args.compile, args.channels_last)
     here = provenance.collect(str(args.device), args.threads)
     stage = [timed_run(run, columns[run], execution, args.small) for run in args.runs]
+    as_usual = execution == Execution(args.device) and not args.upsampler
+    stage = [one for one in stage if is_timed(one, as_usual)]
     timed = [*stage]
-    loaded = {
-        run: upsample.load(run, args.device, dtype=execution.prepared) for run in args.upsampler
-    }  # each once, if it is applied twice
+    # Each once, if it is applied twice.
+    loaded = {run: upsample.load(run, args.device, dtype=execution.prepared) for run in args.upsampler}
     for run in args.upsampler:
         stage = [with_behind(one, loaded[run]) for one in stage]
         timed += stage

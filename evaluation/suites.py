@@ -18,10 +18,10 @@ from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
 
 FOLDER = Path(__file__).resolve().parent.parent / "ablations"
-BROUGHT = ("shards", "images", "annotations", "weights")
+BROUGHT = ("shards", "images", "annotations", "weights", "models")
 """What the user brings: folders that overrides name as ``{shards}``, keys of ``snakemake --config``."""
 
-RUNS = ("variants", "models", "rivals")
+RUNS = ("variants", "models", "rivals", "pretrained")
 """Files of entries that are runs of a suite which lists them under the same name."""
 
 HERE = ("judge", "judge_crop", "judge_image", "judge_text", "judge_distance", "pyramid", "psnr", "ssim")
@@ -33,11 +33,12 @@ class Suite:
     """What of an entry of suites.yaml rows depend on."""
 
     name: str
-    variants: tuple[str, ...]  # and models of the paper and rivals that are runs of their own names
+    variants: tuple[str, ...]  # and models of the paper, rivals and pretrained models that are runs, too
     protocols: tuple[str, ...]
     overrides: tuple[str, ...]
     judge: str
     trains_clips: bool  # the suite's own, before its models
+    pretrained: tuple[str, ...] = ()  # those of its variants that are pretrained models
 
     @property
     def on_photographs(self) -> bool:
@@ -46,10 +47,11 @@ class Suite:
 
     @property
     def brought(self) -> list[str]:
-        """What of BROUGHT its overrides name, or its protocols are scored on."""
+        """What of BROUGHT its overrides name, its protocols are scored on, or its runs are."""
         named = {key for key in BROUGHT if any(f"{{{key}}}" in o for o in (*self.overrides, self.judge))}
         scored = {"images", "annotations"} if self.on_photographs else set()
-        return [key for key in BROUGHT if key in named | scored]
+        drawn = {"models"} if self.pretrained else set()
+        return [key for key in BROUGHT if key in named | scored | drawn]
 
     @property
     def data(self) -> DataConfig:
@@ -77,7 +79,8 @@ def read(folder: Path = FOLDER) -> dict[str, Suite]:
         if not isinstance(judge := entry.get("judge", None if judged else ""), str):
             raise UserError(f"{where}: judge: must be the name of a CLIP")
         lists["variants"] = tuple(run for key in RUNS for run in own[key])
-        found[name] = Suite(name, **lists, judge=judge, trains_clips=bool(entry.get("pretrain")))
+        trains_clips = bool(entry.get("pretrain"))
+        found[name] = Suite(name, **lists, judge=judge, trains_clips=trains_clips, pretrained=own["pretrained"])
         _ = found[name].data
     return found
 

@@ -150,13 +150,14 @@ class Summary:
         return [column for column in self.columns if column.metric == metric]
 
 
-MODELS, RIVALS, SUITES = "models.yaml", "rivals.yaml", "suites.yaml"
-"""Beside variants.yaml: the paper's models and the rivals, which may be runs of their own names, and the suites."""
+MODELS, RIVALS, PRETRAINED, SUITES = "models.yaml", "rivals.yaml", "pretrained.yaml", "suites.yaml"
+"""Beside variants.yaml: the paper's models, the rivals and the pretrained models, which may be runs of their own names,
+and the suites."""
 
 
 def read_variants(path: str) -> dict[str, Variant]:
-    """Labels and expectations of all variants, in the file's order, then of the models and the rivals that stand beside
-    them; an empty path knows none.
+    """Labels and expectations of all variants, in the file's order, then of the models, the rivals and the pretrained
+    models that stand beside them; an empty path knows none.
 
     Raises:
         UserError: the file is missing or is not a mapping of variants.
@@ -165,7 +166,7 @@ def read_variants(path: str) -> dict[str, Variant]:
         return {}
     if not Path(path).is_file():
         raise UserError(f"no such file: {path}")
-    beside = [Path(path).with_name(name) for name in (MODELS, RIVALS)]
+    beside = [Path(path).with_name(name) for name in (MODELS, RIVALS, PRETRAINED)]
     entries = [files.read_yaml(file) for file in (path, *beside) if Path(file).is_file()]
     if not all(isinstance(found, dict) for found in entries):
         raise UserError(f"{path} must map each variant's name to its parent, overrides, label and expect")

@@ -120,7 +120,7 @@ def caption(summary: Summary, compared: bool = True) -> list[str]:
     seeds = _distinct(row["seed"] for row in rows if row["variant"] not in records.REFERENCES)
     images = _distinct(row["n_images"] for row in quality)[-1:]  # an attribute's rows count the captions that state it
     lines = [
-        f"Suite {summary.suite} on {_words(row['dataset'] for row in rows)}"
+        f"Suite {summary.suite} on {_words(row['dataset'] for row in rows if row['dataset'])}"
         f"{''.join(f', {n:,} images per run' for n in images)}. Training seeds: {_range(seeds)}.",
         summary.note,
     ]

@@ -41,6 +41,8 @@ class Timed:
         encoders: that read captions: brought to the dtype. What names no networks is timed as it is, and its memory is
             not known.
         caption: what is drawn.
+        dtype: of 16 bits, which the networks have of their own and keep; empty: the execution's.
+        separable: captions are encoded apart from drawing; if not, a picture is timed from its caption alone.
     """
 
     sampler: Sampler
@@ -48,9 +50,11 @@ class Timed:
     networks: Sequence[nn.Module] = ()
     encoders: Sequence[nn.Module] = ()
     caption: str = CAPTION
+    dtype: str = ""
+    separable: bool = True
 
     @property
-    def params_m(self) -> float:
+    def params_m(self) -> float | None:
         """Millions of parameters that draw, those of a network that is applied twice once."""
         parameters = {p for network in self.networks for p in network.parameters()}
         return round(sum(p.numel() for p in parameters) / 1e6, 6) if parameters else self.columns["params_m"]
@@ -66,10 +70,13 @@ class Timed:
 
     def latencies(self) -> dict[str, Callable[[int], Any]]:
         """What is timed of one picture, by metric."""
+        whole = {"latency_end_to_end_ms": lambda turn: self.sampler([self.caption], [turn])}
+        if not self.separable:
+            return whole
         return {
             "latency_text_ms": lambda turn: self.sampler.encode([self.caption]),
             "latency_ms": self.drawing(1),
-            "latency_end_to_end_ms": lambda turn: self.sampler([self.caption], [turn]),
+            **whole,
         }
 
 
@@ -104,12 +111,12 @@ def measure(
 
     Raises UserError where one picture does not fit into memory.
     """
-    execution.place(network for one in timed for network in (*one.networks, *one.encoders))
+    execution.place(network for one in timed if not one.dtype for network in (*one.networks, *one.encoders))
     with execution(), torch.inference_mode():
         counted = [_operations(one) for one in timed]  # before compilation, behind which they cannot be seen
         execution.compile(network for one in timed for network in one.networks)
         found = [
-            _Found(one, operations, _fitting(one, protocol.sweep(one.sampler.resolution)), {})
+            _Found(one, operations, _fitting(one, protocol.sweep(one.sampler.resolution)) if one.separable else {}, {})
             for one, operations in zip(timed, counted, strict=True)
         ]
         jobs = {(k, what): job for k, of in enumerate(found) for what, job in _jobs(of, protocol).items()}
@@ -201,6 +208,7 @@ def _rows(
         **machine,
         "git_dirty": one.columns["git_dirty"] or machine["git_dirty"],  # a figure is as clean as both
         **execution.columns,
+        **({"dtype": one.dtype} if one.dtype else {}),
         "resolution": one.sampler.resolution,
         "nfe": one.sampler.nfe,
         "protocol": protocol.name,
@@ -212,7 +220,7 @@ def _rows(
         score, more = timing.summarise(times, batch if metric == THROUGHPUT else 0)
         operations = of.operations[metric if metric != THROUGHPUT else "latency_ms"]
         more |= {"batch": batch, "flops_g": operations / 1e9}
-        if peak:
+        if peak and not one.dtype:  # the peak is that of the execution's dtype
             rate = operations * batch / float(np.median(times))
             more |= {"peak_tflops": peak / 1e12, "peak_share": rate / peak}
         if what in of.tallies:
@@ -220,9 +228,10 @@ def _rows(
         return runs.row(columns, metric, score, **more)
 
     swept = [row(THROUGHPUT, batch if batch > 1 else "latency_ms", batch) for batch in of.memory]
-    best = max(swept, key=lambda each: each["value"])
+    best = max(swept, key=lambda each: each["value"], default=None)
+    size = one.params_m
     return [
-        runs.row(columns, "params_m", Score(one.params_m, 0), n_images=None),
+        *([] if size is None else [runs.row(columns, "params_m", Score(size, 0), n_images=None)]),
         *(row(metric, metric, 1) for metric in of.operations),
         *(each | {"best": each is best} for each in swept),
         *(

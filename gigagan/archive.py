@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,10 @@ def write_images(
     images: Iterable[np.ndarray],
     captions: Sequence[str],
     seeds: Sequence[int],
-    about: dict[str, Any] | None = None,
+    about: dict[str, Any] | Callable[[], dict[str, Any] | None] | None = None,
 ) -> None:
     """Write ``images`` (uint8 [N, H, W, 3], or any iterable of [H, W, 3]) with a caption and a seed each, whole or not
-    at all.
+    at all. ``about``: of the set as a whole; where it is called, behind the last picture.
 
     Raises ValueError where the three differ in number.
     """
@@ -45,6 +45,7 @@ def write_images(
             _write(archive, f"{index:06d}.png", png.getvalue())
             prompts.append(json.dumps({"index": index, "caption": caption, "seed": int(seed)}, ensure_ascii=False))
         _write(archive, PROMPTS, "".join(line + "\n" for line in prompts).encode())
+        about = about() if callable(about) else about
         if about is not None:
             _write(archive, ABOUT, json.dumps(about, indent=2, ensure_ascii=False).encode())
 
@@ -58,7 +59,7 @@ def read_prompts(path: PathLike) -> list[dict[str, Any]]:
 
 
 def read_about(path: PathLike) -> dict[str, Any]:
-    """What a set of real images says of its data; empty for samples."""
+    """What a set of real images says of its data, and samples of those that held NaN; else empty."""
     with _opened(path) as archive:
         return json.loads(archive.read(ABOUT)) if ABOUT in archive.namelist() else {}
 

@@ -93,6 +93,7 @@ rule draw:
     resources:
         gpu=PLAN.gpu,
     params:
+        drawer=PHOTOS.drawer,
         snapshot=PHOTOS.snapshot,
         device=PLAN.device,
         threads=PLAN.threads,
@@ -100,7 +101,7 @@ rule draw:
     message:
         "{wildcards.who}: samples for {wildcards.protocol}"
     shell:
-        "OMP_NUM_THREADS={params.threads} python -m gigagan.sample --run $(dirname {input.weights}) {params.snapshot}"
+        "OMP_NUM_THREADS={params.threads} python -m {params.drawer} --run $(dirname {input.weights}) {params.snapshot}"
         " --prompts {input.prompts} --device {params.device} --threads {params.threads} --out {output} &> {log}"
 
 

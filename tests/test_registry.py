@@ -108,7 +108,7 @@ SUITE = {
         ("seeds", "[true]", "seeds: must be a list of whole numbers"),
         ("seeds", "[-1]", r"seeds: must be at least 0, not \[-1\]"),
         ("seeds", "[]", "seeds: is empty"),
-        ("variants", "[]", "variants: is empty"),
+        ("variants", "[]", "there is nothing to run: name variants, models, rivals or pretrained models"),
         ("protocols", "[]", "protocols: is empty"),
         ("variants", "gigagan", "variants: must be a list of texts, not 'gigagan'"),
         ("overrides", "generator.kernels=1", "overrides: must be a list of texts, not 'generator.kernels=1'"),

@@ -1,4 +1,4 @@
-"""Draw pictures for captions with a trained run of any family.
+"""Draw pictures for captions with a run of any family, trained or pretrained.
 
 python -m evaluation.rivals.sample --run runs/demo/stylegan_t/seed0 --prompts runs/demo/real.zip --out samples.zip
 """
@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 
 from evaluation import samplers
-from gigagan.archive import read_prompts, write_images
+from evaluation.rivals import drawing
+from evaluation.rivals.pretrained.sample import said
+from evaluation.rivals.pretrained.samplers import KINDS
+from gigagan.archive import read_prompts
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable
 from gigagan.options import DEVICE_HELP, device, natural, positive, threads
-from gigagan.sample import draw
 
 
 def main() -> None:
@@ -37,8 +39,11 @@ def main() -> None:
     sampler = samplers.load(args.run, args.device, args.snapshot)
     captions = [prompt["caption"] for prompt in read_prompts(args.prompts)]
     seeds = list(range(len(captions)))
-    write_images(args.out, draw(sampler, captions, seeds, args.batch), captions, seeds)
-    sampler.tally.warn(args.run)
+    drawing.write(args.out, sampler, captions, seeds, args.batch)
+    if isinstance(sampler, KINDS):
+        said(sampler, captions)
+    else:
+        sampler.tally.warn(args.run)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ COPIED = (
     "ablations/suites.yaml",
     "ablations/models.yaml",
     "ablations/rivals.yaml",
+    "ablations/pretrained.yaml",
     "evaluation/protocols.yaml",
     "evaluation/published.yaml",
     "evaluation/expected/smoke.json",
@@ -300,7 +301,7 @@ def test_an_effect_that_is_not_stated_and_a_metric_that_stands_twice(root: Path)
 
 def test_suites_are_what_the_registry_reads() -> None:
     """Both read the same files; what evaluation sees of them is what will be run."""
-    from ablations import plan, recipes
+    from ablations import plan, pretrained, recipes
     from gigagan.config import parse_overrides
 
     seen = suites.read()
@@ -315,6 +316,7 @@ def test_suites_are_what_the_registry_reads() -> None:
     assert suites.entries(suites.FOLDER / "variants.yaml").keys() == recipes.variants().keys()
     assert suites.entries(suites.FOLDER / "models.yaml").keys() == recipes.models().keys()
     assert suites.entries(suites.FOLDER / "rivals.yaml").keys() == recipes.rivals().keys()
+    assert suites.entries(suites.FOLDER / "pretrained.yaml").keys() == pretrained.pretrained().keys()
     assert set(suites.BROUGHT) <= files.read_yaml(plan.SCHEMA)["properties"].keys()
 
 

@@ -37,11 +37,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from evaluation.rivals.memory import is_out_of_memory
 from evaluation.rivals.pretrained import folder as folders
 from evaluation.rivals.pretrained.finished import FinishedPictures, Look
-from evaluation.rivals.pretrained.memory import is_out_of_memory
 from evaluation.rivals.pretrained.settings import Pretrained
 from gigagan.clip import read_weights
 from gigagan.errors import UserError, short
@@ -72,6 +72,8 @@ class Adapted:
 
     separable = timeable = True
     n_blackened = 0
+    networks: tuple[nn.Module, ...] = ()  # nobody knows of a user's own
+    encoders: tuple[nn.Module, ...] = ()
 
     def __init__(self, adapter: Adapter, settings: Pretrained, look: Look, device: torch.device) -> None:
         """Raises UserError for an adapter that does not say its evaluations."""
@@ -117,6 +119,8 @@ class Enlarged:
     separable = timeable = False
     nfe: int | None = None  # one a tile, which depends on the pictures' size
     n_blackened = 0
+    networks: tuple[nn.Module, ...] = ()
+    encoders: tuple[nn.Module, ...] = ()
     dtype = "fp32"
 
     def __init__(self, network: Any, small: FinishedPictures, look: Look, settings: Pretrained) -> None:

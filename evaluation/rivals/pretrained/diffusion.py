@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from evaluation.rivals.memory import is_out_of_memory
 from evaluation.rivals.pretrained import folder as folders
-from evaluation.rivals.pretrained.memory import is_out_of_memory
 from evaluation.rivals.pretrained.plan import WITH_CHECKER, Plan, arguments, describe, in_use, library, look, steps_of
 from evaluation.rivals.pretrained.settings import Pretrained
 from gigagan.clip import read_weights
@@ -53,6 +53,7 @@ class PipelineSampler:
         params_m: millions of parameters of what draws: the denoiser and the decoder behind it, no text encoder.
         sha: digest of the files that it came from.
         description: one line for logs.
+        networks, encoders: that draw, and that read captions.
         n_blackened: pictures so far that the safety checker has made black.
     """
 
@@ -84,8 +85,10 @@ class PipelineSampler:
         time_cond = denoiser.config.get("time_cond_proj_dim")  # such a network takes the guidance scale itself
         self._guided = (settings.guidance or 0) > 1 and time_cond is None
         decoder = [getattr(pipe.vae, name, None) for name in ("decoder", "post_quant_conv")]
-        drawing = [denoiser, *(module for module in decoder if module is not None)]
-        self.params_m = round(sum(p.numel() for module in drawing for p in module.parameters()) / 1e6, 6)
+        self.networks = [denoiser, *(module for module in decoder if module is not None)]
+        parts = [getattr(pipe, part) for part in pipe.components if part.startswith("text_encoder")]
+        self.encoders = [module for module in parts if module is not None]
+        self.params_m = round(sum(p.numel() for module in self.networks for p in module.parameters()) / 1e6, 6)
 
     def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._rows += len(args[0] if args else kwargs.get("hidden_states", kwargs.get("sample")))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evaluation.image_sets import ImageSet
 from evaluation.rivals.pretrained import folder as folders
@@ -37,6 +37,8 @@ class FinishedPictures:
     nfe: int | None = None
     params_m: float | None = None
     n_blackened = 0
+    networks: tuple[nn.Module, ...] = ()
+    encoders: tuple[nn.Module, ...] = ()
     dtype = "fp32"
 
     def __init__(self, settings: Pretrained, models: Path, name: str, device: torch.device) -> None:

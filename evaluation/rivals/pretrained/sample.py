@@ -8,77 +8,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from evaluation.rivals import drawing
 from evaluation.rivals.pretrained import samplers
 from evaluation.rivals.pretrained.diffusion import PipelineSampler
-from evaluation.rivals.pretrained.memory import is_out_of_memory
 from evaluation.rivals.pretrained.samplers import PretrainedSampler
 from evaluation.rivals.pretrained.settings import pick
-from gigagan.archive import read_prompts, write_images
-from gigagan.errors import UserError, command
+from gigagan.archive import read_prompts
+from gigagan.errors import command
 from gigagan.files import check_writable, write_json
 from gigagan.options import DEVICE_HELP, device, natural, positive, threads
-from gigagan.pixels import to_uint8
-from gigagan.progress import Progress
 
 
-@dataclass
-class Flaws:
-    """Pictures that are none: how many held NaN or infinity (they are kept as black there), or one colour alone."""
-
-    pictures: int = 0
-    non_finite: int = 0
-    constant: int = 0
-
-    def take(self, images: torch.Tensor) -> np.ndarray:
-        """[B, 3, R, R] in [-1, 1] -> uint8 [B, R, R, 3], counted."""
-        finite = torch.isfinite(images).flatten(1).all(1)
-        pictures = to_uint8(torch.nan_to_num(images, nan=-1, posinf=-1, neginf=-1))
-        constant = (pictures == pictures[:, :1, :1]).all((1, 2, 3))
-        self.pictures += len(pictures)
-        self.non_finite += int((~finite).sum())
-        self.constant += int((constant & finite.cpu().numpy()).sum())
-        return pictures
-
-
-def draw(
-    sampler: PretrainedSampler, captions: list[str], seeds: list[int], batch: int, flaws: Flaws
-) -> Iterator[np.ndarray]:
-    """Pictures uint8 [R, R, 3] one by one, with progress. A batch that the device's memory does not hold is halved
-    until it fits, and that is said.
-
-    Raises UserError where a single picture does not fit.
-    """
-    progress, start, asked = Progress(len(captions)), 0, batch
-    while start < len(captions):
-        rows, images = slice(start, start + batch), None
-        try:
-            images = sampler.generate(sampler.encode(captions[rows]), seeds[rows])
-        except Exception as e:
-            if not is_out_of_memory(e):
-                raise
-        if images is None:  # behind the handler, where the error holds no tensors any more
-            if sampler.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if batch == 1:
-                raise UserError(
-                    f"a single picture of {sampler.resolution} px does not fit into the memory of {sampler.device}: "
-                    "take a smaller dtype or resolution, or another device"
-                )
-            batch = max(1, min(batch, len(captions) - start) // 2)
-            continue
-        if batch < asked:
-            print(f"--batch {asked} does not fit into the memory of {sampler.device}: {batch} does", file=sys.stderr)
-            asked = batch
-        yield from flaws.take(images)
-        start += len(images)
-        progress.update(start)
+def said(sampler: PretrainedSampler, captions: list[str]) -> dict[str, int]:
+    """What a tally of the pictures does not tell: how many the safety checker has blackened, and how many captions were
+    longer than the text encoder reads. What there is of it is said on stderr."""
+    cut = sampler.count_cut(captions) if isinstance(sampler, PipelineSampler) else 0
+    found = {"n_blackened": sampler.n_blackened, "n_cut": cut}
+    what = {"n_blackened": "pictures were blackened by the safety checker",
+            "n_cut": "prompts were cut to what the text encoder reads"}  # fmt: skip
+    for name, n in found.items():
+        if n:
+            print(f"warning: {n:,} of {len(captions):,} {what[name]}", file=sys.stderr)
+    return found
 
 
 def main() -> None:
@@ -105,19 +61,9 @@ def main() -> None:
 
     sampler = samplers.load(settings, args.models, args.device)
     print(f"{settings.name}: {sampler.description}", file=sys.stderr)
-    flaws = Flaws()
-    write_images(args.out, draw(sampler, captions, seeds, args.batch, flaws), captions, seeds)
-    said = {"hold NaN or infinity": flaws.non_finite, "are of one colour": flaws.constant}
-    said["were blackened by the safety checker"] = sampler.n_blackened
-    for what, n in said.items():
-        if n:
-            print(f"warning: {n:,} of {flaws.pictures:,} pictures {what}: they are in the archive", file=sys.stderr)
-    cut = sampler.count_cut(captions) if isinstance(sampler, PipelineSampler) else 0
-    if cut:
-        print(f"warning: {cut:,} of {len(captions):,} prompts were cut to what the text encoder reads", file=sys.stderr)
+    flaws = asdict(drawing.write(args.out, sampler, captions, seeds, args.batch)) | said(sampler, captions)
     if args.about:
-        found = {**asdict(flaws), "blackened": sampler.n_blackened, "captions_cut": cut}
-        write_json(args.about, {**samplers.about(sampler, settings, args.threads), "flaws": found})
+        write_json(args.about, {**samplers.about(sampler, settings, args.threads), "flaws": flaws})
 
 
 if __name__ == "__main__":

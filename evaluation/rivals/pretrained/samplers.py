@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from evaluation.rivals.pretrained import adapters, diffusion, finished, plan
-from evaluation.rivals.pretrained.finished import Look
-from evaluation.rivals.pretrained.settings import Pretrained
+from evaluation.rivals.pretrained.adapters import Adapted, Enlarged
+from evaluation.rivals.pretrained.diffusion import PipelineSampler
+from evaluation.rivals.pretrained.finished import FinishedPictures, Look
+from evaluation.rivals.pretrained.settings import FAMILY, Pretrained
 from gigagan import provenance
 from gigagan.sampling import Sampler
 
@@ -29,8 +33,11 @@ LOAD = {
     "aura_sr": adapters.load_aura_sr,
     "images": finished.load,
 }
-FAMILY = "pretrained"
 PACKAGES = ("diffusers", "transformers", "peft")
+
+
+KINDS = (PipelineSampler, Adapted, Enlarged, FinishedPictures)
+"""What ``load`` gives."""
 
 
 class PretrainedSampler(Sampler, Protocol):
@@ -44,6 +51,8 @@ class PretrainedSampler(Sampler, Protocol):
     sha: str
     description: str
     n_blackened: int
+    networks: Sequence[nn.Module]
+    encoders: Sequence[nn.Module]
 
 
 def look(settings: Pretrained, models: Path) -> Look:
@@ -75,6 +84,7 @@ def about(sampler: PretrainedSampler, settings: Pretrained, threads: int) -> dic
         "params_m": sampler.params_m,
         "nfe": sampler.nfe,
         "resolution": sampler.resolution,
+        **({"steps": steps} if (steps := settings.steps or len(settings.timesteps)) else {}),
         "stand_in_for": settings.stand_in_for,
         "files_sha": sampler.sha,
         "description": sampler.description,

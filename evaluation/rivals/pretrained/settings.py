@@ -8,13 +8,16 @@ import math
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from gigagan import entries
 from gigagan.errors import UserError, nearest
 
 Value = str | int | float | bool | None
 Adapter = Literal["diffusers", "single_file", "python", "aura_sr", "images"]
+FAMILY = "pretrained"
+"""Of their runs and rows."""
+
 MULTIPLE = 8
 """Sides of pictures are whole numbers of latents, which are at least so many pixels wide."""
 
@@ -110,7 +113,7 @@ class Pretrained:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "timesteps", tuple(map(float, self.timesteps)))
-        given = self._given()
+        given = self.given()
         takes = (*_EVERY, *TAKES[self.adapter])
         if idle := [name for name in given if name not in takes]:
             raise self.wrong(f"{idle[0]}: means nothing to the adapter {self.adapter}")
@@ -127,7 +130,7 @@ class Pretrained:
         if "steps" in takes:
             self._check_sampling()
 
-    def _given(self) -> dict[str, object]:
+    def given(self) -> dict[str, Any]:
         """The fields that are not as they are unsaid."""
         unsaid = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(self)}
         return {name: getattr(self, name) for name in unsaid if getattr(self, name) != unsaid[name]}
@@ -154,6 +157,11 @@ class Pretrained:
     def wrong(self, what: str) -> UserError:
         return UserError(f"pretrained model {self.name}: {what}")
 
+    def places(self, models: Path) -> list[Path]:
+        """The files and folders that it names, of the folder of models and the user's own."""
+        named = [models / path for path in (getattr(self, name) for name in _PATHS) if path]
+        return [*named, *([Path(self.module.rpartition(":")[0])] if self.module else [])]
+
     def check_files(self, sha: str) -> None:
         """Raises UserError where the digest of the files is not the one that is expected."""
         if self.sha256 and sha != self.sha256:
@@ -162,7 +170,7 @@ class Pretrained:
     def recipe(self, weights: str) -> str:
         """A hash of all that makes its pictures: what is said here, and the digest of the files. What is left unsaid is
         no part of it, so that a field added one day leaves the recipes of before as they are."""
-        made_by = {name: value for name, value in self._given().items() if name not in _NAMING}
+        made_by = {name: value for name, value in self.given().items() if name not in _NAMING}
         return hashlib.sha256(json.dumps([made_by, weights], sort_keys=True).encode()).hexdigest()
 
 

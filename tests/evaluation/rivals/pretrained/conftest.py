@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     with torch.random.fork_rng():
         tiny_pipelines.sd(folder / "sd")
-        tiny_pipelines.sd(folder / "checked", checked=True)
+        tiny_pipelines.checked_sd(folder / "checked")
         tiny_pipelines.sdxl(folder / "sdxl")
         tiny_pipelines.pixart(folder / "pixart")
         tiny_pipelines.sana_sprint(folder / "sana")

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.rivals.drawing import draw, write
+from evaluation.rivals.memory import is_out_of_memory
 from evaluation.rivals.pretrained import sample
-from evaluation.rivals.pretrained.memory import is_out_of_memory
-from evaluation.rivals.pretrained.sample import Flaws, draw
-from gigagan.archive import read_images, read_prompts
+from gigagan.archive import read_about, read_images, read_prompts
+from gigagan.degenerate import Tally
 from tests.evaluation.rivals.pretrained.conftest import entry
 
 ENTRIES = """
@@ -51,7 +52,7 @@ def test_the_command_draws_the_prompts_and_says_of_what(command, load, capsys):
     assert about["recipe_sha"] == entry(label="Another", steps=1).recipe(sampler.sha) != entry().recipe(sampler.sha)
     assert (about["family"], about["nfe"], about["dtype"], about["kimg"]) == ("pretrained", 2, "fp32", None)
     assert about["params_m"] == sampler.params_m
-    assert about["flaws"] == {"pictures": 3, "non_finite": 0, "constant": 0, "blackened": 0, "captions_cut": 0}
+    assert about["flaws"] == {"n": 3, "n_constant": 0, "n_non_finite": 0, "n_blackened": 0, "n_cut": 0}
     said = capsys.readouterr().err
     assert "tiny: StableDiffusionPipeline, DDIMScheduler, 1 step at 1, guidance 3, 64 px, fp32" in said
     assert "3/3 img" in said
@@ -61,23 +62,11 @@ def test_the_command_draws_the_prompts_and_says_of_what(command, load, capsys):
 def test_blackened_pictures_are_said_and_counted(command, capsys):
     out, about = command("black")
     assert not read_images(out)[0].any()
-    assert about["flaws"] == {"pictures": 3, "non_finite": 0, "constant": 3, "blackened": 3, "captions_cut": 0}
+    assert about["flaws"] == {"n": 3, "n_constant": 3, "n_non_finite": 0, "n_blackened": 3, "n_cut": 0}
     said = capsys.readouterr().err
     assert "safety checker on" in said
-    assert "3 of 3 pictures are of one colour: they are in the archive" in said
+    assert "3 of 3 pictures are of one colour throughout" in said
     assert "3 of 3 pictures were blackened by the safety checker" in said
-
-
-def test_a_picture_that_is_not_finite_is_counted_once_and_kept_as_bytes():
-    images = torch.rand(4, 3, 8, 8) * 2 - 1
-    images[1, 0, 0, 0] = float("nan")
-    images[2] = float("inf")
-    images[3] = torch.tensor([0.5, -0.5, 0.0])[:, None, None]
-    flaws = Flaws()
-    pictures = flaws.take(images)
-    assert (flaws.pictures, flaws.non_finite, flaws.constant) == (4, 2, 1)
-    assert pictures[1, 0, 0, 0] == 0
-    assert not pictures[2].any()
 
 
 class Small:
@@ -99,8 +88,25 @@ class Small:
 
 
 def drawn(sampler, n=10, batch=8):
-    pictures = draw(sampler, ["a"] * n, list(range(n)), batch, Flaws())
+    pictures = draw(sampler, ["a"] * n, list(range(n)), batch, Tally())
     return [round((int(picture[0, 0, 0]) / 127.5 - 1) * 100) for picture in pictures]
+
+
+def test_what_held_nan_is_counted_said_and_kept_with_the_pictures(tmp_path, capsys):
+    class Broken(Small):
+        def generate(self, condition, seeds):
+            images = super().generate(condition, seeds).clone()
+            images[..., 0] = 1  # else they would all be of one colour
+            images[[seed == 4 for seed in seeds], 0, 0, 0] = float("nan")
+            images[[seed == 5 for seed in seeds]] = float("inf")
+            return images
+
+    tally = write(tmp_path / "x.zip", Broken(), ["a"] * 7, list(range(7)), 3)
+    assert (tally.n, tally.n_non_finite, tally.n_constant) == (7, 2, 0)
+    assert read_about(tmp_path / "x.zip") == {"n_non_finite": 2}
+    assert "2 of 7 pictures held NaN or infinity" in capsys.readouterr().err
+    write(tmp_path / "y.zip", Small(), ["a"] * 7, list(range(7)), 3)
+    assert read_about(tmp_path / "y.zip") == {}
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_that_is_said(capsys):

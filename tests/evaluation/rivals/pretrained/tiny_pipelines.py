@@ -1,15 +1,12 @@
-"""Tiny pipelines with random weights, saved by diffusers itself as the real ones are."""
+"""Tiny pipelines of further classes with random weights, saved by diffusers itself as the real ones are."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from diffusers import (
     AutoencoderDC,
-    AutoencoderKL,
-    DDIMScheduler,
     EulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
     LCMScheduler,
@@ -18,18 +15,14 @@ from diffusers import (
     SanaSprintPipeline,
     SanaTransformer2DModel,
     SCMScheduler,
-    StableDiffusionPipeline,
     StableDiffusionXLPipeline,
-    UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
-    CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
@@ -38,67 +31,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-WIDTH = 8
-SIGNS = "abcdefghijklmnopqrstuvwxyz"
-
-
-def tokenizer(folder: Path) -> CLIPTokenizer:
-    """CLIP's tokenizer with a vocabulary of single letters, written here."""
-    folder.mkdir(parents=True, exist_ok=True)
-    words = [*SIGNS, *(f"{sign}</w>" for sign in SIGNS), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer(
-        str(folder / "vocab.json"),
-        str(folder / "merges.txt"),
-        model_max_length=77,
-        pad_token="<|endoftext|>",
-    )
-
-
-def text_config(width: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=2 * len(SIGNS) + 2,
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        projection_dim=width,
-        bos_token_id=2 * len(SIGNS),
-        eos_token_id=2 * len(SIGNS) + 1,
-        pad_token_id=1,
-    )
-
-
-def unet(cross: int = WIDTH, **more) -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=cross,
-        attention_head_dim=2,
-        norm_num_groups=2,
-        **more,
-    )
-
-
-def vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(4, 4, 4, 4),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=2,
-        sample_size=64,
-    )
-
-
-def scheduler(kind: type = DDIMScheduler, **more):
-    return kind(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, **more)
+from evaluation.rivals.pretrained.tiny import SIGNS, WIDTH, scheduler, sd, text_config, tokenizer, unet, vae
 
 
 def checker() -> StableDiffusionSafetyChecker:
@@ -115,20 +48,14 @@ def checker() -> StableDiffusionSafetyChecker:
     return made
 
 
-def sd(folder: Path, checked: bool = False) -> Path:
-    torch.manual_seed(0)
-    pipe = StableDiffusionPipeline(
-        vae=vae(),
-        text_encoder=CLIPTextModel(text_config(WIDTH)),
-        tokenizer=tokenizer(folder.with_name(f"{folder.name}-words")),
-        unet=unet(),
-        scheduler=scheduler(clip_sample=False, steps_offset=1),
-        safety_checker=checker() if checked else None,
-        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16) if checked else None,
-        requires_safety_checker=checked,
+def checked_sd(folder: Path) -> Path:
+    """With a safety checker."""
+    return sd(
+        folder,
+        safety_checker=checker(),
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16),
+        requires_safety_checker=True,
     )
-    pipe.save_pretrained(folder)
-    return folder
 
 
 def lcm(folder: Path) -> Path:

@@ -30,7 +30,9 @@ shell.prefix(f"set -euo pipefail; export {PATH} {PLAN.environment}; ")
 RUN = f"runs/{PLAN.name}/{{variant}}/seed{{seed}}"
 RESULTS = f"results/{PLAN.name}"
 VARIANTS = "ablations/variants.yaml"
-BESIDE = [f"ablations/{name}.yaml" for name in ("models", "rivals", "pretrained", "suites")]  # labels, and what is said of suites' data
+BESIDE = [
+    f"ablations/{name}.yaml" for name in ("models", "rivals", "pretrained", "suites")
+]  # labels, and what is said of suites' data
 
 
 # What each scoring rule is told, and reruns for.

@@ -33,14 +33,15 @@ from ablations.recipes import (
     on_photographs,
     protocols,
     recipe,
+    steps,
     suite,
+    trained_with,
     variants,
 )
 from ablations.rivals import Rivals
-from gigagan.config import OWN, Config, parse_overrides, recipe_sha
+from gigagan.config import OWN, parse_overrides, recipe_sha
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
-from gigagan.pretrained import of_clip
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "config" / "config.schema.yaml"
@@ -190,7 +191,7 @@ class Plan:
         asked as a user would ask it; by size, as reading gigabytes at every start would take minutes: whoever loads a
         file compares its checksum. Raises UserError for what is not there.
         """
-        names = {name for run in (*of.trained, *filter(None, [of.upsampler])) for name in self._trained_with(of, run)}
+        names = {name for run in (*of.trained, *filter(None, [of.upsampler])) for name in trained_with(of, run)}
         heavy = [name for name in of.protocols if not {protocols()[name][key] for key in ("extractor", "clip")} <= OURS]
         if not names and not heavy:
             return {}
@@ -205,19 +206,6 @@ class Plan:
             self._refuse(f"suite {self.name}: {said[0].removeprefix('error: ')}")
             return {}
         return dict(line.split("=", 1) for line in done.stdout.splitlines())
-
-    @staticmethod
-    def _trained_with(of: Suite, run: str) -> set[str]:
-        """The pretrained weights that a run is trained with."""
-        config = configured(of, run)
-        if not isinstance(config, Config):
-            return {of_clip(config.text.clip)} - {""}
-        loss, vision = config.loss, config.vision
-        clips = [config.text.clip] if config.condition.kind == "text" else []
-        clips += [loss.clip_model] if loss.clip_weight else []
-        clips += [vision.clip] if vision.weight else []
-        lpips = loss.perceptual_weight and loss.perceptual == "lpips" and not loss.lpips_backbone
-        return {of_clip(name) for name in clips if name} - {""} | ({"vgg16"} if lpips else set())
 
     def _gpus(self, text: str) -> int:
         """How many GPUs train a run. Raises UserError for no number, or one that does not divide the batches."""
@@ -425,8 +413,8 @@ class Plan:
         own = [] if self.photographs else ["grid", "training_curves", "fd_vs_clip"]
         # Pretrained models draw larger pictures than those that are scored, beside which no latency may stand.
         several = ["quality_vs_latency"] if len(self.trained) > 1 else []
-        steps = {_steps(configured(self.suite, run)) for run in self.trained}
-        several += ["quality_vs_steps"] if len(steps) > 1 else []
+        taken = {steps(configured(self.suite, run)) for run in self.trained}
+        several += ["quality_vs_steps"] if len(taken) > 1 else []
         return ["bars", *own, *several, *(["leave_one_out"] if several and FULL in self.variants else [])]
 
     @property
@@ -495,11 +483,6 @@ def check(config: dict[str, Any]) -> None:
             raise UserError(f"config: {key}={value}: is {kind}, not text: {about} For a name: \"{key}='{value}'\"")
         if value == "" and known[key].get("minLength"):
             raise UserError(f"config: {key} is empty: {about}")
-
-
-def _steps(config: Any) -> int:
-    """Of sampling: a GAN takes one."""
-    return getattr(getattr(config, "sampling", None), "steps", 1)
 
 
 def _device() -> str:

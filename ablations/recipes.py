@@ -16,6 +16,7 @@ from evaluation.rivals import config as configs
 from gigagan.config import OWN, Config, parse_overrides, to_dict
 from gigagan.errors import UserError, nearest
 from gigagan.files import read_yaml
+from gigagan.pretrained import of_clip
 
 HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
@@ -267,6 +268,24 @@ def on_gpu(of: Suite) -> Suite:
     """A suite with what it asks for besides where a GPU computes."""
     own = {run: (*of.own.get(run, ()), *of.on_gpu.get(run, ())) for run in {*of.own, *of.on_gpu} - {EACH}}
     return replace(of, overrides=(*of.overrides, *of.on_gpu.get(EACH, ())), own=own)
+
+
+def trained_with(of: Suite, run: str) -> set[str]:
+    """The pretrained weights that a run is trained with."""
+    config = configured(of, run)
+    if not isinstance(config, Config):
+        return {of_clip(config.text.clip)} - {""}
+    loss, vision = config.loss, config.vision
+    clips = [config.text.clip] if config.condition.kind == "text" else []
+    clips += [loss.clip_model] if loss.clip_weight else []
+    clips += [vision.clip] if vision.weight else []
+    lpips = loss.perceptual_weight and loss.perceptual == "lpips" and not loss.lpips_backbone
+    return {of_clip(name) for name in clips if name} - {""} | ({"vgg16"} if lpips else set())
+
+
+def steps(config: Any) -> int:
+    """Of sampling, in a run's configuration: a GAN takes one."""
+    return getattr(config.sampling, "steps", 1)
 
 
 def started(of: Suite) -> list[str]:

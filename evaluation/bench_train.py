@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from evaluation import stats, timing
+from evaluation.memory import is_out_of_memory
 from gigagan import provenance
 from gigagan.clip import Clips
 from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
@@ -90,7 +91,7 @@ class Training:
         except _Done:
             pass
         except (RuntimeError, MemoryError) as e:
-            if not timing.is_out_of_memory(e):
+            if not is_out_of_memory(e):
                 raise
             raise UserError(
                 f"train.batch={self.config.train.batch}: out of memory on {self.device}: lower it, set "

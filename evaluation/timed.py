@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from evaluation import protocols, runs, timing
 from evaluation.execution import DTYPES, Execution, n_bytes
+from evaluation.memory import is_out_of_memory
 from evaluation.metrics.score import Score
 from evaluation.protocols import SpeedProtocol
 from evaluation.records import Row
@@ -171,7 +172,7 @@ def _memory(where: str, what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as e:
-        if not timing.is_out_of_memory(e):
+        if not is_out_of_memory(e):
             raise
         raise UserError(f"{where}: out of memory: {what} does not fit into it: {remedy}") from None
 

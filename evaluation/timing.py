@@ -124,13 +124,6 @@ def product(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[],
 # ------------------------------------------------------------------------------------------------------------- memory
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, has not enough memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
 def peak_memory(device: torch.device, call: Callable[[], Any]) -> int:
     """The most bytes that were allocated on a GPU at a time during a call, with all that was there before.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation.rivals.memory import is_out_of_memory
+from evaluation.memory import is_out_of_memory
 from gigagan.archive import write_images
 from gigagan.degenerate import Tally
 from gigagan.errors import UserError

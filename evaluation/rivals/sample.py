@@ -42,8 +42,6 @@ def main() -> None:
     drawing.write(args.out, sampler, captions, seeds, args.batch)
     if isinstance(sampler, KINDS):
         said(sampler, captions)
-    else:
-        sampler.tally.warn(args.run)
 
 
 if __name__ == "__main__":

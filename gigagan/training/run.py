@@ -222,7 +222,7 @@ def summary(
         "recipe_sha": about["recipe_sha"],
         "kimg": before["kimg"] + trainer.images / 1000,
         "seconds": round(before["seconds"] + seconds, 2),
-        "train_tflop": round(before["train_tflop"] + trainer.flops / 1e12, 3),
+        "train_tflop": round(before["train_tflop"] + trainer.flops / 1e12, 6),
         "dtype": "tf32" if on_gpu and dtype == "fp32" else dtype,
         **model.effort,
         "params_m": millions(model.networks["generator"]),

@@ -10,6 +10,7 @@ import torch
 from torch.utils import benchmark
 
 from evaluation import timing
+from evaluation.memory import is_out_of_memory
 from evaluation.timing import Job, by_clock, by_events, operations, summarise, take_turns
 
 CPU = torch.device("cpu")
@@ -136,6 +137,6 @@ def test_the_product_is_of_the_operations_that_it_is_taken_for() -> None:
 def test_out_of_memory_is_told_from_other_errors() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60)
-    assert timing.is_out_of_memory(error.value)
-    assert timing.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not timing.is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    assert is_out_of_memory(error.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))

@@ -39,7 +39,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from evaluation.rivals.memory import is_out_of_memory
+from evaluation.memory import is_out_of_memory
 from evaluation.rivals.pretrained import folder as folders
 from evaluation.rivals.pretrained.finished import FinishedPictures, Look
 from evaluation.rivals.pretrained.settings import Pretrained

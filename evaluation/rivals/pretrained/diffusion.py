@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from evaluation.rivals.memory import is_out_of_memory
+from evaluation.memory import is_out_of_memory
 from evaluation.rivals.pretrained import folder as folders
 from evaluation.rivals.pretrained.plan import WITH_CHECKER, Plan, arguments, describe, in_use, library, look, steps_of
 from evaluation.rivals.pretrained.settings import Pretrained

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.memory import is_out_of_memory
 from evaluation.rivals.drawing import draw, write
-from evaluation.rivals.memory import is_out_of_memory
 from evaluation.rivals.pretrained import sample
 from gigagan.archive import read_about, read_images, read_prompts
 from gigagan.degenerate import Tally

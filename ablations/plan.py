@@ -410,7 +410,8 @@ class Plan:
     @property
     def figures(self) -> list[str]:
         """The figures that there is something to draw from; those that compare runs want two of them."""
-        own = [] if self.photographs else ["grid", "training_curves", "fd_vs_clip"]
+        curves = ["training_curves"] if self.trained else []
+        own = [] if self.photographs else ["grid", *curves, "fd_vs_clip"]
         # Pretrained models draw larger pictures than those that are scored, beside which no latency may stand.
         several = ["quality_vs_latency"] if len(self.trained) > 1 else []
         taken = {steps(configured(self.suite, run)) for run in self.trained}

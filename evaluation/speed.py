@@ -36,6 +36,7 @@ import torch
 
 from evaluation import protocols, records, runs, samplers
 from evaluation.execution import DTYPES, MODES, Execution
+from evaluation.rivals.pretrained import bind
 from evaluation.rivals.pretrained.samplers import KINDS
 from evaluation.timed import CAPTION, Timed, measure
 from gigagan import provenance, upsample
@@ -77,21 +78,12 @@ def _caption(sampler: Sampler) -> str:
     return "0" if of_classes else CAPTION
 
 
-def is_timed(one: Timed, as_usual: bool) -> bool:
-    """Whether there is something to time; if not, that is said.
-
-    Raises UserError for a pretrained model unless all is measured ``as_usual``: it has settings of its own.
-    """
-    if not isinstance(one.sampler, KINDS):
+def is_timed(one: Timed) -> bool:
+    """Whether there is something to time; if not, that is said."""
+    if not isinstance(one.sampler, KINDS) or one.sampler.timeable:
         return True
-    if not as_usual:
-        raise UserError(
-            f"{one.name}: pretrained models are timed as they are configured: leave --dtype, --compile, "
-            "--channels-last and --upsampler to other runs"
-        )
-    if not one.sampler.timeable:
-        print(f"{one.name}: not timed: {one.sampler.description}", file=sys.stderr)
-    return one.sampler.timeable
+    print(f"{one.name}: not timed: {one.sampler.description}", file=sys.stderr)
+    return False
 
 
 def with_behind(one: Timed, upsampling: upsample.Upsampling) -> Timed:
@@ -127,10 +119,15 @@ def main() -> None:
     check_writable(args.out.parent)
     torch.set_num_threads(args.threads)
     execution = Execution(args.device, args.dtype, args.compile, args.channels_last)
+    otherwise = execution != Execution(args.device) or args.upsampler
+    if bound := [run for run in args.runs if otherwise and bind.read(run)]:
+        raise UserError(
+            f"{bound[0]}: pretrained models are timed as they are configured: leave --dtype, --compile, "
+            "--channels-last and --upsampler to other runs"
+        )
     here = provenance.collect(str(args.device), args.threads)
     stage = [timed_run(run, columns[run], execution, args.small) for run in args.runs]
-    as_usual = execution == Execution(args.device) and not args.upsampler
-    stage = [one for one in stage if is_timed(one, as_usual)]
+    stage = [one for one in stage if is_timed(one)]
     timed = [*stage]
     # Each once, if it is applied twice.
     loaded = {run: upsample.load(run, args.device, dtype=execution.prepared) for run in args.upsampler}

@@ -144,7 +144,7 @@ def test_other_files_than_those_that_were_bound_are_refused(models, run, tmp_pat
 
 
 def test_a_bound_run_holds_all_that_makes_its_pictures(models, run, tmp_path):
-    settings = entry(scheduler="LCMScheduler", timesteps=(999, 499), negative_prompt="x", call={"clip_skip": 1})
+    settings = entry(scheduler="LCMScheduler", timesteps=(999, 499), negative_prompt="x", call={"eta": 0.5})
     bind.write(tmp_path / "seed0", settings, models, torch.device("cpu"), 1)
     assert replace(bind.read(tmp_path / "seed0").settings, sha256="") == settings
 

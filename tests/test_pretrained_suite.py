@@ -13,7 +13,7 @@ from ablations.contents import fingerprint
 from ablations.cost import cost
 from ablations.plan import Plan
 from ablations.pretrained import PretrainedRuns, describe, pretrained
-from evaluation import reproduce, suites
+from evaluation import check, protocols, reproduce, suites
 from gigagan.errors import UserError
 from tests.projects import ROOT, counts, snakemake
 
@@ -86,6 +86,18 @@ def test_beside_variants_they_have_one_seed_and_are_neither_trained_nor_enlarged
     plan.photos.resolution = 8  # less than the protocol's side
     assert plan.photos.shown(wildcards("gigagan")).endswith("@1.enlarged.zip")
     assert plan.photos.shown(wildcards("tiny_lcm_1")).endswith("@1.zip")
+
+
+def test_on_a_suite_s_own_data_they_are_drawn_by_the_same_rule_and_learn_no_curve(monkeypatch, brought):
+    smoke = recipes.suites()["smoke"]
+    of = replace(smoke, name="mine", pretrained=("tiny_lcm_1",), overrides=(*smoke.overrides, "data.resolution=64"))
+    monkeypatch.setattr(recipes, "suites", lambda: {"mine": of})
+    plan = Plan({"suite": "mine", "device": "cpu", "models": brought["models"]})
+    assert plan.draw(wildcards("tiny_lcm_1")) == "evaluation.rivals.sample --prompts"
+    assert plan.drawn_by(wildcards("tiny_lcm_1")) == "runs/mine/tiny_lcm_1/seed0/run.json"
+    assert plan.drawn_by(wildcards("gigagan")) == "runs/mine/gigagan/seed0/weights.safetensors"
+    assert not [path for path in plan.pictured if "tiny_lcm_1" in path and "progress" in path]
+    assert "runs/mine/tiny_lcm_1/seed0/samples.zip" in plan.pictured
 
 
 @pytest.mark.parametrize(
@@ -181,6 +193,15 @@ def test_their_rows_are_remade_from_the_user_s_models():
     (step,) = reproduce.steps(row, [row], suite)
     assert step.target == "runs/pretrained_fixture/tiny_lcm_1/seed0/fixture-random-weights@1.jsonl"
     assert {*reproduce.FOLDERS} == {*suites.BROUGHT}
+
+
+def test_committed_rows_of_them_name_no_data_that_they_learned_from():
+    known = {name: (protocols.load_speed if "speed" in name else protocols.load)(name) for name in protocols.names()}
+    seen = check._Seen(ROOT, known)
+    row = {"suite": "pretrained", "variant": "sd_turbo_1", "resolution": 512, "protocol": "speed-gpu@1"}
+    assert seen._of(row) == ("", 512)
+    assert seen._of(row | {"protocol": "gigagan-coco30k@1"}) == ("COCO 2014 validation, all images", 256)
+    assert {*recipes.suite("pretrained").pretrained} <= seen.variants
 
 
 def test_a_dry_run_with_nothing_brought_says_what_a_run_would_lack():

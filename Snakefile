@@ -178,7 +178,7 @@ rule sample:
         device=PLAN.device,
         threads=PLAN.threads,
         draw=PLAN.draw,
-        code=registry.code("gigagan.sample", "gigagan.upsample", "gigagan.sampling", "gigagan.latents"),
+        code=PLAN.drawing,
     shell:
         "OMP_NUM_THREADS={params.threads} python -m {params.draw} {input.prompts} --run $(dirname {input.weights})"
         " --device {params.device} --out {output} &> {log}"
@@ -200,7 +200,7 @@ rule untrained:
         device=PLAN.device,
         threads=PLAN.threads,
         draw=PLAN.draw,
-        code=registry.code("gigagan.sample", "gigagan.upsample", "gigagan.sampling", "gigagan.latents"),
+        code=PLAN.drawing,
     shell:
         "OMP_NUM_THREADS={params.threads} python -m {params.draw} {input.prompts} --run $(dirname {input.weights})"
         " --snapshot 0 --device {params.device} --out {output} &> {log}"

@@ -462,7 +462,13 @@ class Plan:
     def timing(self) -> str:
         """A digest of the code that measures speed, and of what is timed."""
         modules = ("speed", "timed", "timing", "execution", "samplers", "rivals")
-        return code(*(f"evaluation.{m}" for m in modules), *(f"gigagan.{m}" for m in ("sampling", "networks")))
+        return code(*(f"evaluation.{module}" for module in modules), "gigagan.networks") + self.drawing
+
+    @property
+    def drawing(self) -> str:
+        """A digest of the code that draws samples."""
+        modules = ("drawing", "sample", "upsample", "sampling", "inference", "latents", "degenerate", "pixels")
+        return code(*(f"gigagan.{module}" for module in modules))
 
     @property
     def protocols(self) -> str:

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from evaluation import stats, timing
-from evaluation.memory import is_out_of_memory
 from gigagan import provenance
 from gigagan.clip import Clips
 from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
 from gigagan.data import open_dataset
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable, write_json
+from gigagan.memory import is_out_of_memory
 from gigagan.operations import Operations
 from gigagan.options import DEVICE_HELP, device, positive
 from gigagan.training.batches import Batches

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from evaluation import protocols, runs, timing
 from evaluation.execution import DTYPES, Execution, n_bytes
-from evaluation.memory import is_out_of_memory
 from evaluation.metrics.score import Score
 from evaluation.protocols import SpeedProtocol
 from evaluation.records import Row
 from evaluation.timing import Job, Stopwatch
 from gigagan.degenerate import Tally
 from gigagan.errors import UserError
+from gigagan.memory import is_out_of_memory
 from gigagan.sampling import Sampler
 
 CAPTION = "a big red circle on a green background"  # its words do not matter: text is padded to one length

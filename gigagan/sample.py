@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gigagan import drawing
 from gigagan.archive import read_prompts, write_images
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable
@@ -22,27 +23,9 @@ from gigagan.latents import Truncation
 from gigagan.options import DEVICE_HELP, device, natural, positive, real, threads
 from gigagan.png import write_grid
 from gigagan.progress import Progress
-from gigagan.sampling import Sampler, check_prompts, load
+from gigagan.sampling import check_prompts, load
 from gigagan.upsample import Upsampling
 from gigagan.upsample import load as load_upsampler
-
-
-def draw(
-    sampler: Sampler,
-    captions: list[str],
-    seeds: list[int],
-    batch: int,
-    truncation: Truncation | None = None,
-) -> np.ndarray:
-    """uint8 [N, R, R, 3], with progress; ``truncation`` is for samplers that know it."""
-    more = () if truncation is None else (truncation,)
-    images = np.empty((len(captions), sampler.resolution, sampler.resolution, 3), np.uint8)
-    progress = Progress(len(captions))
-    for start in range(0, len(captions), batch):
-        rows = slice(start, start + batch)
-        images[rows] = sampler(captions[rows], seeds[rows], *more)
-        progress.update(min(start + batch, len(captions)))
-    return images
 
 
 def enlarge(images: np.ndarray, upsampler: Upsampling, captions: list[str], seeds: list[int], batch: int) -> np.ndarray:
@@ -120,7 +103,9 @@ def main() -> None:
     sampler.encode.count_cut(prompts)
     captions = prompts if args.prompts else prompts * args.n
     seeds = list(range(args.seed, args.seed + len(captions)))
-    images = draw(sampler, captions, seeds, args.batch, truncation)
+    images = np.empty((len(captions), sampler.resolution, sampler.resolution, 3), np.uint8)
+    for i, picture in enumerate(drawing.draw(sampler, captions, seeds, args.batch, sampler.tally, truncation)):
+        images[i] = picture
     sampler.tally.warn(args.run)
     del sampler  # the large models are not held at once
     for run in args.upsampler:

@@ -97,7 +97,7 @@ rule draw:
         snapshot=PHOTOS.snapshot,
         device=PLAN.device,
         threads=PLAN.threads,
-        code=registry.code("gigagan.sample", "gigagan.sampling", "gigagan.latents"),
+        code=PLAN.drawing,
     message:
         "{wildcards.who}: samples for {wildcards.protocol}"
     shell:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from evaluation import samplers
-from evaluation.rivals import drawing
 from evaluation.rivals.pretrained.sample import said
 from evaluation.rivals.pretrained.samplers import KINDS
+from gigagan import drawing
 from gigagan.archive import read_prompts
 from gigagan.errors import UserError, command
 from gigagan.files import check_writable

@@ -10,8 +10,8 @@ import torch
 from torch.utils import benchmark
 
 from evaluation import timing
-from evaluation.memory import is_out_of_memory
 from evaluation.timing import Job, by_clock, by_events, operations, summarise, take_turns
+from gigagan.memory import is_out_of_memory
 
 CPU = torch.device("cpu")
 

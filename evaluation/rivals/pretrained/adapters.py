@@ -39,13 +39,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from evaluation.memory import is_out_of_memory
 from evaluation.rivals.pretrained import folder as folders
 from evaluation.rivals.pretrained.finished import FinishedPictures, Look
 from evaluation.rivals.pretrained.settings import Pretrained
 from gigagan.clip import read_weights
 from gigagan.errors import UserError, short
 from gigagan.files import sha256
+from gigagan.memory import is_out_of_memory
 from gigagan.pixels import to_tensor, to_uint8
 
 ENLARGES = 4

@@ -13,12 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from evaluation.memory import is_out_of_memory
 from evaluation.rivals.pretrained import folder as folders
 from evaluation.rivals.pretrained.plan import WITH_CHECKER, Plan, arguments, describe, in_use, library, look, steps_of
 from evaluation.rivals.pretrained.settings import Pretrained
 from gigagan.clip import read_weights
 from gigagan.errors import UserError
+from gigagan.memory import is_out_of_memory
 from gigagan.pixels import to_uint8
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from evaluation.rivals import drawing
 from evaluation.rivals.pretrained import samplers
 from evaluation.rivals.pretrained.diffusion import PipelineSampler
 from evaluation.rivals.pretrained.samplers import PretrainedSampler
 from evaluation.rivals.pretrained.settings import pick
+from gigagan import drawing
 from gigagan.archive import read_prompts
 from gigagan.errors import command
 from gigagan.files import check_writable, write_json

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from evaluation import fixture, samplers, score, speed
+from evaluation.execution import Execution
 from evaluation.protocols import SpeedProtocol
 from evaluation.rivals import sample
 from evaluation.rivals.pretrained import bind
@@ -120,10 +121,10 @@ def test_speed_is_of_what_can_be_timed_and_the_rest_is_said(run, tmp_path, monke
 
 
 def test_half_precision_is_kept_while_it_is_timed(run):
-    one = speed.timed_run(run("half"), {"variant": "half", "seed": 0}, torch.device("cpu"), None)
+    one = speed.timed_run(run("half"), {"variant": "half", "seed": 0}, Execution(torch.device("cpu")), None)
     assert one.dtype == "bf16"
     assert {p.dtype for network in (*one.networks, *one.encoders) for p in network.parameters()} == {torch.bfloat16}
-    assert speed.timed_run(run("tiny"), {}, torch.device("cpu"), None).dtype == ""
+    assert speed.timed_run(run("tiny"), {}, Execution(torch.device("cpu")), None).dtype == ""
 
 
 @pytest.mark.parametrize("words", [["--dtype", "bf16"], ["--compile", "default"], ["--channels-last"]])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.memory import is_out_of_memory
-from evaluation.rivals.drawing import draw, write
 from evaluation.rivals.pretrained import sample
 from gigagan.archive import read_about, read_images, read_prompts
 from gigagan.degenerate import Tally
+from gigagan.drawing import draw, write
+from gigagan.memory import is_out_of_memory
 from tests.evaluation.rivals.pretrained.conftest import entry
 
 ENTRIES = """

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation.memory import is_out_of_memory
 from gigagan.archive import write_images
 from gigagan.degenerate import Tally
 from gigagan.errors import UserError
+from gigagan.memory import is_out_of_memory
 from gigagan.progress import Progress
 from gigagan.sampling import Sampler
 
 
-def draw(sampler: Sampler, captions: list[str], seeds: list[int], batch: int, tally: Tally) -> Iterator[np.ndarray]:
+def draw(
+    sampler: Sampler, captions: list[str], seeds: list[int], batch: int, tally: Tally, *how: Any
+) -> Iterator[np.ndarray]:
     """Pictures uint8 [R, R, 3], with progress, looked at by the tally. A batch that the device's memory does not hold
-    is halved until it fits, and that is said.
+    is halved until it fits, and that is said. ``how``: what else the sampler's ``generate`` takes.
 
     Raises UserError where a single picture does not fit.
     """
@@ -28,7 +30,7 @@ def draw(sampler: Sampler, captions: list[str], seeds: list[int], batch: int, ta
     while start < len(captions):
         rows, images = slice(start, start + batch), None
         try:
-            images = sampler.generate(sampler.encode(captions[rows]), seeds[rows])
+            images = sampler.generate(sampler.encode(captions[rows]), seeds[rows], *how)
         except Exception as e:
             if not is_out_of_memory(e):
                 raise

@@ -10,10 +10,13 @@ from made_run import make_run
 
 from gigagan import inference
 from gigagan.errors import UserError
-from gigagan.inference import faster, prepare, prepare_layers
+from gigagan.inference import faster, prepare
 from gigagan.networks.conv import AdaptiveConv
+from gigagan.networks.generator import Generator, NoisyConv
 from gigagan.networks.parameters import initialise
+from gigagan.networks.text import TextFeatures
 from gigagan.pixels import to_uint8
+from gigagan.prepared import adaptive_conv, neighbourhoods
 from gigagan.sampling import GeneratorSampler, load, load_clip, load_network
 from gigagan.upsample import Upsampling
 
@@ -37,14 +40,52 @@ def plain(run):
 @pytest.mark.parametrize("kernels", [1, 3])
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("size", [1, 3])
-def test_an_adaptive_convolution_is_the_same_function(side, kernels, demodulate, size):
-    conv = AdaptiveConv(5, 7, size, 6, kernels=kernels, demodulate=demodulate)
-    initialise(conv, 0, "test")
-    torch.nn.init.normal_(conv.bias)
-    x, style = torch.randn(2, 5, side, side), torch.randn(2, 6)
-    wanted = conv(x, style)
-    prepare_layers(conv)
-    torch.testing.assert_close(conv(x, style), wanted, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_adaptive_convolution_with_noise_is_the_same_function(side, kernels, demodulate, size, batch):
+    noisy = NoisyConv(5, 7, 6, kernels)
+    noisy.conv = conv = AdaptiveConv(5, 7, size, 6, kernels=kernels, demodulate=demodulate)
+    disturb(noisy)
+    x, style, noise = torch.randn(batch, 5, side, side), torch.randn(batch, 6), torch.randn(batch, 1, side, side)
+    choice = conv.selection(style).softmax(1) if kernels > 1 else None
+    with torch.no_grad():
+        scaled = (noisy.noise_strength * noise).flatten(1)
+        found = adaptive_conv(conv, side)(x, conv.modulation(style), choice, scaled)
+        torch.testing.assert_close(found, noisy(x, style, noise), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("overrides", [
+    ("generator.blocks=2", "generator.block_skip=true", "generator.block_rgb=true"),
+    ("generator.blocks=2", "generator.kernels=1,3,3"),
+    ("attention.kinds=mlp",),
+    ("attention.kinds=self", "attention.width=0.5"),
+    ("attention.kinds=cross",),
+])  # fmt: skip
+def test_every_kind_of_level_is_the_same_function(tiny, overrides):
+    generator = Generator(tiny("generator.attention_resolutions=8,16", *overrides), 12)
+    disturb(generator)
+    text = TextFeatures(torch.randn(3, 7, 12), torch.tensor([6, 2, 4]))
+    inputs = torch.randn(3, generator.z_dim), text, torch.randn(3, generator.noise_dim)
+    with torch.no_grad():
+        wanted = generator(*inputs)
+        found = prepare(generator)(*inputs)
+    for image, same in zip(found, wanted, strict=True):
+        torch.testing.assert_close(image, same, rtol=1e-4, atol=1e-4)
+
+
+def disturb(network):
+    """Random values everywhere, so also where training starts from zero."""
+    initialise(network, 0, "test")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_neighbourhoods_are_those_of_a_convolution(size):
+    x = torch.randn(2, 6, 4, 5)
+    wanted = torch.nn.functional.unfold(x, size, padding=size // 2).unflatten(1, (6, size * size))
+    found = neighbourhoods(x.permute(0, 2, 3, 1), size)
+    assert torch.equal(found, wanted.permute(0, 3, 2, 1).flatten(2))
 
 
 def test_a_prepared_generator_draws_the_same_pictures(plain):
@@ -58,7 +99,7 @@ def test_a_prepared_generator_draws_the_same_pictures(plain):
 
 def test_a_loaded_run_is_prepared_and_keeps_its_parameters(run, plain):
     loaded = load(run)
-    assert "forward" in vars(loaded.generator.levels[0].to_rgb)
+    assert "forward" in vars(loaded.generator.levels[0])
     for name, value in plain.generator.state_dict().items():
         assert torch.equal(loaded.generator.state_dict()[name], value), name
     assert (loaded(CAPTIONS, [1, 2, 3]) == plain(CAPTIONS, [1, 2, 3])).mean() > 0.999

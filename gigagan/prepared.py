@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,9 +40,12 @@ def level(layer: Level) -> Callable[[Tensor, Tensor, Text, Tensor], tuple[Tensor
     coloured = [*layer.early_rgb, layer.to_rgb]
     adaptive = [conv.conv for conv in noisy]
     affines = [conv.modulation for conv in adaptive + coloured]
-    affines += [conv.selection for conv in adaptive if conv.selection]
-    weight, bias = matrix(*affines)
     widths = [len(affine.weight) for affine in affines]
+    n = len(adaptive[0].bank)
+    if n > 1:
+        affines += [conv.selection for conv in adaptive]
+        widths.append(n * len(adaptive))
+    weight, bias = matrix(*affines)
     convs = [adaptive_conv(conv, layer.resolution) for conv in adaptive]
     rgbs = [to_rgb(conv) for conv in coloured]
     strengths = torch.stack([conv.noise_strength for conv in noisy])  # [convs, 1]
@@ -54,10 +58,9 @@ def level(layer: Level) -> Callable[[Tensor, Tensor, Text, Tensor], tuple[Tensor
     def forward(x: Tensor, style: Tensor, text: Text, noise: Tensor) -> tuple[Tensor, Tensor]:
         told = torch.addmm(bias, style, weight).split(widths, 1)
         scales, colours = told[: len(convs)], told[len(convs) : len(convs) + len(rgbs)]
-        logits = iter(told[len(convs) + len(rgbs) :])
-        choices = [next(logits).softmax(1) if conv.selection else None for conv in adaptive]
         noises = (noise.view(len(x), len(convs), -1) * strengths).unbind(1)
-        steps = iter(zip(convs, scales, choices, noises, strict=True))
+        mixtures = mixed(told[-1].view(len(x), len(convs), n)) if n > 1 else [None] * len(convs)
+        steps = iter(zip(convs, scales, mixtures, noises, strict=True))
         images = []
         for i, part in enumerate(layer.blocks):
             y = x
@@ -76,10 +79,26 @@ def level(layer: Level) -> Callable[[Tensor, Tensor, Text, Tensor], tuple[Tensor
     return forward
 
 
-def adaptive_conv(layer: AdaptiveConv, side: int) -> Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor]:
+class Mixture(NamedTuple):
+    """What is taken of each kernel of a bank."""
+
+    choice: Tensor  # [B, N]
+    pairs: Tensor  # [B, N (N + 1) / 2], products of two of its entries
+
+
+def mixed(logits: Tensor) -> list[Mixture]:
+    """The mixtures of several banks at once, from logits [B, banks, N]."""
+    n = logits.shape[2]
+    first, second = torch.triu_indices(n, n)
+    choice = logits.softmax(2)
+    pairs = (choice[..., None] * choice[:, :, None]).flatten(2).index_select(2, n * first + second)
+    return list(map(Mixture, choice.unbind(1), pairs.unbind(1)))
+
+
+def adaptive_conv(layer: AdaptiveConv, side: int) -> Callable[[Tensor, Tensor, Mixture | None, Tensor], Tensor]:
     """``NoisyConv.forward`` on features of ``side`` px.
 
-    x [B, n_in, side, side], scale [B, n_in], choice [B, N] (None without a bank), scaled noise [B, side * side]
+    x [B, n_in, side, side], scale [B, n_in], mixture (None without a bank), scaled noise [B, side * side]
     -> [B, n_out, side, side]
     """
     bank = layer.bank * layer.gain
@@ -92,27 +111,26 @@ def adaptive_conv(layer: AdaptiveConv, side: int) -> Callable[[Tensor, Tensor, T
     products = torch.einsum("poikl,poikl->pio", bank[first], bank[second]) * (1 + (first < second))[:, None, None]
     products = products.flatten(0, 1) / ACTIVATION_GAIN**2
 
-    def demodulation(scale: Tensor, choice: Tensor | None) -> Tensor:
+    def demodulation(scale: Tensor, mixture: Mixture | None) -> Tensor:
         """ACTIVATION_GAIN / norm of each picture's modulated kernels, [B, n_out]"""
         power = scale.square()
-        if choice is not None:
-            pairs = choice.index_select(1, first) * choice.index_select(1, second)
-            power = (pairs[:, :, None] * power[:, None]).flatten(1)
+        if mixture:
+            power = (mixture.pairs[:, :, None] * power[:, None]).flatten(1)
         return (power @ products).add_(EPSILON / ACTIVATION_GAIN**2).rsqrt_()
 
-    def gathered(x: Tensor, scale: Tensor, choice: Tensor | None, noise: Tensor) -> Tensor:
-        kernels = (flat if choice is None else choice @ flat).view(-1, k * k * n_in, n_out)
+    def gathered(x: Tensor, scale: Tensor, mixture: Mixture | None, noise: Tensor) -> Tensor:
+        kernels = (mixture.choice @ flat if mixture else flat).view(-1, k * k * n_in, n_out)
         x = x.permute(0, 2, 3, 1) * scale[:, None, None]
-        y = neighbourhoods(x, k) @ (kernels[0] if choice is None else kernels)
+        y = neighbourhoods(x, k) @ (kernels if mixture else kernels[0])
         shift = noise[:, :, None] + layer.bias
-        y = torch.addcmul(shift, y, demodulation(scale, choice)[:, None]) if layer.demodulate else y + shift
+        y = torch.addcmul(shift, y, demodulation(scale, mixture)[:, None]) if layer.demodulate else y + shift
         return F.leaky_relu(y, LEAK, inplace=True).view(-1, side, side, n_out).permute(0, 3, 1, 2)
 
-    def convolved(x: Tensor, scale: Tensor, choice: Tensor | None, noise: Tensor) -> Tensor:
-        kernels = (flat if choice is None else choice @ flat).view(-1, n_out, k * k, n_in)
+    def convolved(x: Tensor, scale: Tensor, mixture: Mixture | None, noise: Tensor) -> Tensor:
+        kernels = (mixture.choice @ flat if mixture else flat).view(-1, n_out, k * k, n_in)
         scales = scale[:, None]
         if layer.demodulate:
-            scales = scales * demodulation(scale, choice)[:, :, None]
+            scales = scales * demodulation(scale, mixture)[:, :, None]
         kernels = (kernels * scales[:, :, None]).view(-1, n_out, k, k, n_in).permute(0, 1, 4, 2, 3).to(x.dtype)
         # Neither one convolution in groups nor a copy of the features: each picture has a convolution of its own.
         each = [F.conv2d(*pair, layer.bias, padding=k // 2) for pair in zip(x.split(1), kernels, strict=True)]

@@ -16,7 +16,7 @@ from gigagan.networks.generator import Generator, NoisyConv
 from gigagan.networks.parameters import initialise
 from gigagan.networks.text import TextFeatures
 from gigagan.pixels import to_uint8
-from gigagan.prepared import adaptive_conv, neighbourhoods
+from gigagan.prepared import adaptive_conv, mixed, neighbourhoods
 from gigagan.sampling import GeneratorSampler, load, load_clip, load_network
 from gigagan.upsample import Upsampling
 
@@ -46,10 +46,10 @@ def test_an_adaptive_convolution_with_noise_is_the_same_function(side, kernels, 
     noisy.conv = conv = AdaptiveConv(5, 7, size, 6, kernels=kernels, demodulate=demodulate)
     disturb(noisy)
     x, style, noise = torch.randn(batch, 5, side, side), torch.randn(batch, 6), torch.randn(batch, 1, side, side)
-    choice = conv.selection(style).softmax(1) if kernels > 1 else None
+    mixture = mixed(conv.selection(style)[:, None])[0] if kernels > 1 else None
     with torch.no_grad():
         scaled = (noisy.noise_strength * noise).flatten(1)
-        found = adaptive_conv(conv, side)(x, conv.modulation(style), choice, scaled)
+        found = adaptive_conv(conv, side)(x, conv.modulation(style), mixture, scaled)
         torch.testing.assert_close(found, noisy(x, style, noise), rtol=1e-4, atol=1e-5)
 
 

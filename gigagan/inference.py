@@ -42,8 +42,8 @@ def prepare(network: Synthesis, dtype: Dtype = "fp32", compile: bool = False) ->
     """The same network, which from now on draws with what its weights of this moment give, on their device.
 
     Its parameters stay as they are, so that it can be saved, or prepared again otherwise; what is kept beside them
-    takes, on a CPU, about twice their memory. It must be neither trained nor moved then. Elsewhere adaptive
-    convolutions stay as they are: one a picture is too many calls for a GPU.
+    takes, on a CPU, at most about twice their memory. It must be neither trained nor moved then. Elsewhere levels stay
+    as they are but for their gains: one convolution a picture is too many calls for a GPU.
 
     Args:
         dtype: bf16 computes levels, not text and styles, under autocast. Slower than fp32 on a CPU without AMX.

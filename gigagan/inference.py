@@ -47,8 +47,8 @@ def prepare(network: Synthesis, dtype: Dtype = "fp32", compile: bool = False) ->
 
     Args:
         dtype: bf16 computes levels, not text and styles, under autocast. Slower than fp32 on a CPU without AMX.
-        compile: levels go through ``torch.compile``, on a GPU as CUDA graphs; the first picture of each batch size then
-            takes minutes (on a CPU).
+        compile: T, mapping and levels go through ``torch.compile``, on a GPU as CUDA graphs; the first picture of each
+            batch size then takes minutes (on a CPU).
 
     Raises UserError for compilation on a CPU without a C++ compiler.
     """
@@ -61,7 +61,10 @@ def prepare(network: Synthesis, dtype: Dtype = "fp32", compile: bool = False) ->
     if dtype == "bf16":
         draw = _in_bf16(draw)
     if compile:
-        draw = torch.compile(draw, mode=None if on_cpu else "reduce-overhead", dynamic=False)
+        how = {"mode": None if on_cpu else "reduce-overhead", "dynamic": False}
+        draw = torch.compile(draw, **how)
+        network.text.compile(**how)
+        network.mapping.compile(**how)
     network.synthesise = draw  # type: ignore[method-assign]
     return network
 

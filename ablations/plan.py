@@ -467,7 +467,17 @@ class Plan:
     @property
     def drawing(self) -> str:
         """A digest of the code that draws samples."""
-        modules = ("drawing", "sample", "upsample", "sampling", "inference", "prepared", "latents", "degenerate", "pixels")
+        modules = (
+            "drawing",
+            "sample",
+            "upsample",
+            "sampling",
+            "inference",
+            "prepared",
+            "latents",
+            "degenerate",
+            "pixels",
+        )
         return code(*(f"gigagan.{module}" for module in modules))
 
     @property

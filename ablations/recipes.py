@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 PROTOCOLS = HERE.parent / "evaluation" / "protocols.yaml"
 
 # What rivals share with the model that a suite is about, unless their `own` says otherwise: data, text, budget.
-SHARED = ("data.", "text.clip=", "train.kimg=", "train.batch=", "train.threads=")
+SHARED = ("data.", "text.clip=", "train.kimg=", "train.batch=", "train.micro_batch=",
+          "train.dtype=", "train.threads=")  # fmt: skip
 
 KINDS = ("models", "rivals", "pretrained")
 """Fields of a suite that list runs which are no variants."""

@@ -28,12 +28,11 @@ from gigagan import provenance
 from gigagan.clip import Clips
 from gigagan.config import Config, parse_overrides, recipe_sha, to_dict
 from gigagan.data import open_dataset
-from gigagan.errors import UserError, command
+from gigagan.errors import command
 from gigagan.files import check_writable, write_json
-from gigagan.memory import is_out_of_memory
 from gigagan.operations import Operations
 from gigagan.options import DEVICE_HELP, device, positive
-from gigagan.training.batches import Batches
+from gigagan.training.batches import Batches, told
 from gigagan.training.checkpoint import Checkpoints
 from gigagan.training.ema import EMA
 from gigagan.training.phases import GigaGAN
@@ -67,7 +66,7 @@ class Training:
         self.config, self.device = config, on
         self.clips = Clips.load(config, on)
         self.model = GigaGAN(config, self.clips, 0, on)
-        self.batches = Watched(dataset, self.clips, config, 0, on)
+        self.batches = Watched(dataset, told(config, self.clips, dataset, on), config, 0, on)
         self.ema, self.phases = EMA(self.model.generator, config.train), self.model.phases()
         self.recipe = recipe_sha(config, {**self.clips.shas, **self.model.shas, "data": dataset.fingerprint()})
 
@@ -90,13 +89,6 @@ class Training:
                 Trainer(self.phases, self.batches, self.ema, kept, config, Path(folder), NEVER, lambda path: None).run()
         except _Done:
             pass
-        except (RuntimeError, MemoryError) as e:
-            if not is_out_of_memory(e):
-                raise
-            raise UserError(
-                f"train.batch={self.config.train.batch}: out of memory on {self.device}: lower it, set "
-                "train.micro_batch, or train.gradient_checkpointing=true"
-            ) from None
 
 
 class _Done(Exception):

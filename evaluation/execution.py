@@ -11,7 +11,6 @@ from torch import nn
 
 from gigagan.errors import UserError
 from gigagan.inference import Dtype
-from gigagan.networks.generator import Synthesis
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MODES = ("none", "default", "reduce-overhead", "max-autotune")
@@ -89,12 +88,13 @@ class Execution:
             return
         how = {"mode": self.compiled, "dynamic": False}
         for network in dict.fromkeys(networks):
-            if isinstance(network, Synthesis):  # its parts are called one by one
-                network.text.compile(**how)
-                network.mapping.compile(**how)
-                network.synthesise = torch.compile(network.synthesise, **how)  # type: ignore[method-assign]
-            else:
+            if not hasattr(network, "synthesise"):
                 network.compile(**how)
+                continue
+            for part in ("text", "mapping"):  # a generator's parts are called one by one
+                if isinstance(getattr(network, part, None), nn.Module):
+                    getattr(network, part).compile(**how)
+            network.synthesise = torch.compile(network.synthesise, **how)  # type: ignore[method-assign]
 
 
 def n_bytes(networks: Iterable[nn.Module]) -> int:

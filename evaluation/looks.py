@@ -132,8 +132,8 @@ def note(figure: Figure, *sentences: str) -> None:
 
 
 def plain_log(axis: Axis) -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5 (over more decades at 1 and 3, or at 1 alone), or evenly spaced
-    where it spans less than one."""
+    """A logarithmic axis with plain numbers at 1, 2 and 5 (over more decades at 1 and 3, or at 1 alone), or evenly
+    spaced where it spans less than one."""
     low, high = axis.get_view_interval()
     at = (1, 2, 5) if high < 60 * low else (1, 3) if high < 1000 * low else (1,)
     axis.set_major_locator(LogLocator(subs=at, numticks=8) if high > 10 * low else MaxNLocator(5))

@@ -18,7 +18,8 @@ from evaluation.rivals import config as configs
 from evaluation.rivals.families import Family, family
 from gigagan.clip import Clip, Clips
 from gigagan.data.item import Dataset, Item
-from gigagan.errors import command
+from gigagan.errors import UserError, command
+from gigagan.overrides import written
 from gigagan.train import Trained
 from gigagan.training import distributed, run
 from gigagan.training.batches import Batches, Told
@@ -29,6 +30,21 @@ class StyleGAN2(Trained):
     """The paper's text-conditional baseline: what is left of GigaGAN when every part of it is switched off."""
 
     family = "stylegan2"
+    OFF = {  # noqa: RUF012
+        "attention.kinds": "none", "generator.kernels": (1,), "discriminator.multi_scale": "none",
+        "loss.matching": "none", "loss.clip_weight": 0, "vision.weight": 0,
+    }  # fmt: skip
+
+    def __init__(self, config: Any, dataset: Dataset, seed: int, device: torch.device) -> None:
+        """Raises UserError for a configuration that has a part of GigaGAN's."""
+        for path, off in self.OFF.items():
+            section, name = path.split(".")
+            if (value := getattr(getattr(config, section), name)) != off:
+                raise UserError(
+                    f"{path}={written(value)}: StyleGAN2 has no such part: set {path}={written(off)} "
+                    "(python -m ablations.registry show demo stylegan2 prints all its settings)"
+                )
+        super().__init__(config, dataset, seed, device)
 
 
 class Rival:
@@ -82,6 +98,8 @@ def main() -> None:
 
     def make(dataset: Dataset) -> run.Model:
         if args.family == StyleGAN2.family:
+            if args.start:
+                raise UserError(f"--start {args.start}: StyleGAN2 begins from nothing: leave it out")
             return StyleGAN2(config, dataset, args.seed, device)
         return Rival(family(args.family), args.family, config, args.seed, device, args.start)
 

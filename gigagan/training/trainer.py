@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gigagan.config import TrainConfig
 from gigagan.errors import UserError
+from gigagan.memory import is_out_of_memory
 from gigagan.operations import Operations
 from gigagan.progress import Progress
 from gigagan.training import distributed
@@ -84,8 +85,18 @@ class Trainer:
         Raises UserError when the loss or a gradient stays non-finite; the last checkpoint is kept. Raises
         KeyboardInterrupt, with a checkpoint written, after the step in which a signal to stop came.
         """
-        with Stop() as stop:
-            return self._run(stop)
+        try:
+            with Stop() as stop:
+                return self._run(stop)
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e):
+                raise
+            at_once = self.config.micro_batch or self.config.batch // distributed.world()
+            raise UserError(
+                f"out of memory on {self.batches.device}: {at_once} pictures at once do not fit: set "
+                f"train.micro_batch={max(1, at_once // 2)} or less (gradients accumulate, so that the same is learned), or "
+                "train.gradient_checkpointing=true where the model has it"
+            ) from None
 
     def _run(self, stop: Stop) -> float:
         total = self.total

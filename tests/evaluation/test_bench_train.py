@@ -75,9 +75,9 @@ def test_the_command_prints_a_table_and_writes_a_record(
 def test_a_batch_that_does_not_fit_is_one_clear_line(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     some = training(*overrides)
 
-    def full(trainer: Trainer) -> float:
+    def full(trainer: Trainer, stop: object) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Trainer, "run", full)
-    with pytest.raises(UserError, match=r"train\.batch=4: out of memory on cpu: lower it, set train\.micro_batch"):
+    monkeypatch.setattr(Trainer, "_run", full)
+    with pytest.raises(UserError, match=r"out of memory on cpu: 4 pictures at once do not fit: set train\.micro_batch=2"):
         some.steps(1, lambda: None)

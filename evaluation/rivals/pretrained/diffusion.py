@@ -63,7 +63,7 @@ class PipelineSampler:
         """Raises UserError for a class whose way to encode captions is not known."""
         self.pipe, self.settings, self.device = pipe, settings, device
         self.resolution, self.separable = settings.resolution, settings.separable
-        self.dtype = "tf32" if device.type == "cuda" and settings.dtype == "fp32" else settings.dtype
+        self.dtype = settings.dtype
         self.sha = plan.sha
         # Again, as some pipelines change their scheduler's configuration.
         self.description = describe(settings, type(pipe), pipe.scheduler)

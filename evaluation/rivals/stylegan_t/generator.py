@@ -67,15 +67,22 @@ class FourierInput(nn.Module):
         self.phases.copy_(phase - 0.5)
 
     def forward(self, w: Tensor) -> Tensor:
-        t = self.affine(w) + w.new_tensor([1.0, 0.0, 0.0, 0.0])  # upright and centred where w says nothing
+        with torch.autocast(w.device.type, enabled=False):  # half precision is too coarse for phases
+            waves = self._waves(w)
+        mixed = F.linear(waves, self.weight / math.sqrt(len(self.weight)))
+        return mixed.permute(0, 3, 1, 2)  # channels last in memory, as convolutions like it
+
+    def _waves(self, w: Tensor) -> Tensor:
+        """w [B, w_dim] -> [B, 8, 8, n]"""
+        affine = self.affine
+        t = F.linear(w, affine.weight.to(w.dtype) * affine.gain, affine.bias)
+        t = t + w.new_tensor([1.0, 0.0, 0.0, 0.0])  # upright and centred where w says nothing
         t = t / t[:, :2].norm(dim=1, keepdim=True)
         cos, sin, x0, y0 = t[:, :, None, None].unbind(1)
         centres = (torch.arange(FIRST, device=w.device, dtype=w.dtype) + 0.5) / FIRST - 0.5
         x, y = centres[None, None] - x0, centres[None, :, None] - y0  # [B, 1, 8], [B, 8, 1]
         places = torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)  # [B, 8, 8, 2]
-        waves = torch.sin(2 * math.pi * (places @ self.frequencies.T + self.phases))
-        mixed = F.linear(waves, self.weight / math.sqrt(len(self.weight)))
-        return mixed.permute(0, 3, 1, 2)  # channels last in memory, as convolutions like it
+        return torch.sin(2 * math.pi * (places @ self.frequencies.T + self.phases))
 
 
 class Style(nn.Module):
@@ -207,12 +214,13 @@ class Generator(nn.Module):
 
         ``truncation`` (Sec. 3.3): the share of its distance from the mean that f(z) keeps. The text is left alone.
         """
-        return torch.cat([self.mapping.mean.lerp(self.mapping(z), truncation), self.text_gain * text], dim=1)
+        mapped = self.mapping(z).to(self.mapping.mean.dtype)  # where weights are kept in half precision
+        f = self.mapping.mean.lerp(mapped, truncation)
+        return torch.cat([f, self.text_gain * text.to(f.dtype)], dim=1)
 
     def synthesise(self, w: Tensor, noise: Tensor) -> Tensor:
         """w [B, w_dim], noise [B, noise_dim] -> [B, 3, R, R]: the sum of all resolutions' pictures."""
-        with torch.autocast(w.device.type, enabled=False):  # half precision is too coarse for phases
-            x, image = self.input(w), None
+        x, image = self.input(w), None
         for block, part in zip(self.blocks, noise.split(self.noise_sizes, dim=1), strict=True):
             x, rgb = block(x, w, part)
             image = rgb if image is None else upsample(image) + rgb

@@ -467,18 +467,8 @@ class Plan:
     @property
     def drawing(self) -> str:
         """A digest of the code that draws samples."""
-        modules = (
-            "drawing",
-            "sample",
-            "upsample",
-            "sampling",
-            "inference",
-            "prepared",
-            "latents",
-            "degenerate",
-            "pixels",
-        )
-        return code(*(f"gigagan.{module}" for module in modules))
+        own = "drawing sample upsample sampling inference prepared latents degenerate pixels"
+        return code(*(f"gigagan.{module}" for module in own.split()))
 
     @property
     def protocols(self) -> str:

@@ -94,7 +94,7 @@ class Trainer:
             at_once = self.config.micro_batch or self.config.batch // distributed.world()
             raise UserError(
                 f"out of memory on {self.batches.device}: {at_once} pictures at once do not fit: set "
-                f"train.micro_batch={max(1, at_once // 2)} or less (gradients accumulate, so that the same is learned), or "
+                f"train.micro_batch={max(1, at_once // 2)} or less (gradients accumulate, and the same is learned), or "
                 "train.gradient_checkpointing=true where the model has it"
             ) from None
 

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation import samplers
+from evaluation.execution import Execution
 from evaluation.rivals import families, sample, train
 from gigagan.archive import read_images, write_images
 from gigagan.errors import UserError
 from gigagan.sampling import load
 
+CPU = torch.device("cpu")
 CAPTIONS = ["a small red circle on white", "a big blue square on black", "a green triangle"]
 SETTINGS = {
     "stylegan2": ["attention.kinds=none", "generator.kernels=1", "loss.matching=none", "loss.clip_weight=0",
@@ -87,6 +90,39 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, tmp_path: Path, words: li
     with pytest.raises(UserError, match=said):
         run("stylegan_t", *words)
     assert not (tmp_path / "stylegan_t").exists()
+
+
+def test_stylegan2_with_a_part_of_gigagan_is_refused(run) -> None:
+    with pytest.raises(UserError, match=r"generator\.kernels=2: StyleGAN2 has no such part: set generator\.kernels=1"):
+        run("stylegan2", "generator.kernels=2")
+    with pytest.raises(UserError, match="--start elsewhere: StyleGAN2 begins from nothing"):
+        run("stylegan2", "--start", "elsewhere")
+
+
+@pytest.mark.parametrize("family", SETTINGS)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_every_family_is_timed_in_every_dtype(family: str, dtype: str, run, monkeypatch) -> None:
+    folder = run(family)
+    execution = Execution(CPU, dtype)
+    sampler = samplers.load(folder, CPU, dtype=execution.prepared)
+    drawing, encoders = samplers.networks(sampler)
+    execution.place([*drawing, *encoders])
+    with execution(), torch.inference_mode():
+        image = sampler.generate(sampler.encode(CAPTIONS), [0, 1, 2])
+    plain = samplers.load(folder, CPU).generate(samplers.load(folder, CPU).encode(CAPTIONS), [0, 1, 2])
+    assert (image.float() - plain).abs().mean() < 0.05 * plain.std() + (0 if dtype == "fp32" else 0.05)
+
+
+@pytest.mark.parametrize("family", SETTINGS)
+def test_compilation_reaches_what_draws(family: str, run, monkeypatch) -> None:
+    graphs = []
+    monkeypatch.setattr(torch, "compile", lambda call, **how: graphs.append(call) or call)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: graphs.append(self))
+    sampler = samplers.load(run(family), CPU, dtype=None)
+    drawing, _ = samplers.networks(sampler)
+    Execution(CPU, compiled="default").compile(drawing)
+    names = {getattr(graph, "__name__", type(graph).__name__) for graph in graphs}
+    assert {"synthesise", "Mapping"} <= names
 
 
 def test_an_unknown_family_names_the_nearest() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ablations import cluster
+from ablations.counting import step
 from ablations.entries import Suite
 from ablations.pretrained import pretrained
 from ablations.recipes import chosen, configured, on_gpu, protocols, started, suite
-from ablations.rivals import step
-from ablations.sizes import ACTIVATION_GB, CLIP_RATE, PROCESS_GB, RATES, training
-from gigagan.config import Config
+from ablations.sizes import ACTIVATION_GB, CLIP_RATE, PROCESS_GB, RATES
 
 
 def _time(hours: float, device: str) -> str:
@@ -24,21 +23,23 @@ def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
     of = on_gpu(of) if device == "gpu" else of
     if not of.trained:
         return _drawn(of)
-    lines = [f"{'variant':28} {'G':>8} {'D':>8} {'kimg':>8} {'GFLOP/img':>10} {'TFLOP':>9} {'hours':>8} {'disk MB':>8}"]
+    heads = ("kimg", 8), ("GFLOP/img", 10), ("TFLOP", 9), ("hours", 8), ("disk MB", 8)
+    lines = [" ".join([f"{'run':28} {'G':>8} {'others':>8}", *(f"{head:>{width}}" for head, width in heads)])]
     total_hours = total_disk = memory = 0.0
-    for run in (*of.trained, *started(of)):
+    runs = (*of.trained, *started(of))
+    for run in runs:
         config = configured(of, run)
-        size = training(config) if isinstance(config, Config) else step(of, run)
+        size = step(of, run)
         operations = config.train.kimg * size.gflop  # 1e12
         hours = operations * 1000 / RATES[device] / 3600
         # Two checkpoints with two Adam moments for G and D each, G's average, snapshots and weights, in fp32.
-        disk = 4 * (2 * (4 * size.generator + 3 * size.discriminator) + (of.snapshots + 2) * size.generator)
-        held = 4e-3 * (5 * size.generator + 4 * size.discriminator)  # GB: weights, gradients, two moments, G's average
+        disk = 4 * (2 * (4 * size.generator + 3 * size.others) + (of.snapshots + 2) * size.generator)
+        held = 4e-3 * (5 * size.generator + 4 * size.others)  # GB: weights, gradients, two moments, G's average
         at_once = config.train.micro_batch or config.train.batch
         memory = max(memory, PROCESS_GB + held + ACTIVATION_GB * size.gflop * at_once)
         total_hours, total_disk = total_hours + hours * len(of.seeds), total_disk + disk * len(of.seeds)
         lines.append(
-            f"{run:28} {size.generator:7.2f}M {size.discriminator:7.2f}M {config.train.kimg:8g} {size.gflop:10.3f} "
+            f"{run:28} {size.generator:7.2f}M {size.others:7.2f}M {config.train.kimg:8g} {size.gflop:10.3f} "
             f"{operations:9.3f} {hours:8.2f} {disk:8.1f}"
         )
     if of.pretrain:
@@ -47,9 +48,8 @@ def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
         total_hours += hours
         lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':20} {hours:8.2f}")
     lines.append(
-        f"{name}: {len(of.trained)} variants x {len(of.seeds)} seeds: about {_time(total_hours, device)} of "
-        f"training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
-        f"{total_disk / 1000:.2f} GB of disk (estimated from FLOPs at {RATES[device]:g} GFLOP/s per "
+        f"{name}: {len(runs)} runs x {len(of.seeds)} seeds: about {_time(total_hours, device)} of training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
+        f"{total_disk / 1000:.2f} GB of disk (operations are counted; time at {RATES[device]:g} GFLOP/s per "
         f"{'core' if device == 'cpu' else 'device'})"
     )
     return "\n".join(lines + ([_drawn(of)] if of.pretrained else [" ".join(of.data.split())] if of.data else []))

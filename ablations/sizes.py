@@ -23,9 +23,6 @@ PROCESS_GB, ACTIVATION_GB = 0.8, 0.02
 # Images a second at which gigagan.pretrain_clip trains a CLIP on one such core; no GPU is taken to be faster, since
 # much of that time goes into reading and drawing pictures.
 CLIP_RATE = 500.0
-# Forward passes that one image costs in training: G once without and once with gradients (3), D on real and generated
-# images and again for G, each with gradients.
-G_PASSES, D_PASSES = 4.0, 9.0
 # A width is taken as equal where parameters are within this share; the paper's own counts have three digits.
 CLOSE = 0.01
 PARTS = ("generator", "discriminator")
@@ -41,26 +38,6 @@ class Sizes:
     generator_t: float
     discriminator_t: float
     heads: float
-
-
-@dataclass(frozen=True)
-class Training:
-    """Parameters in millions, and operations that an image of training takes in GFLOP."""
-
-    generator: float
-    discriminator: float
-    gflop: float
-
-
-def training(config: Config) -> Training:
-    """Of a model with GigaGAN's configuration, estimated from forward passes. Raises as ``network``."""
-    g_flops, d_flops = forward_gflops(config)
-    size = sizes(config)
-    return Training(
-        size.generator + size.generator_t,
-        size.discriminator + size.discriminator_t,
-        G_PASSES * g_flops + D_PASSES * d_flops,
-    )
 
 
 @functools.cache
@@ -144,29 +121,6 @@ def sizes(config: Config) -> Sizes:
 def heads(config: Config) -> float:
     """Millions of parameters of the vision-aided discriminator; 0 without one."""
     return count(config, "vision_aided")[0] if config.vision.weight else 0.0
-
-
-def forward_gflops(config: Config) -> tuple[float, float]:
-    """GFLOP of one image's forward pass through G and D."""
-    import torch
-
-    from gigagan.networks.condition import Labels
-    from gigagan.networks.text import TextFeatures
-    from gigagan.operations import Operations
-
-    generator, discriminator = (network(config, part) for part in PARTS)
-    width, tokens = text_size(config)
-    n = max(2, config.discriminator.minibatch_std)
-    with torch.device("meta"):
-        index = torch.empty(n, dtype=torch.long)
-        asked = TextFeatures(torch.empty(n, tokens, width), index) if config.condition.kind == "text" else Labels(index)
-        z, noise = torch.empty(n, generator.z_dim), torch.empty(n, generator.noise_dim)
-        image = [torch.empty(n, 3, config.upsampler.input, config.upsampler.input)] if config.upsampler.input else []
-        with Operations() as g_count:
-            pyramid = generator(z, asked, noise, *image)
-        with Operations() as d_count:
-            discriminator(pyramid, [asked, asked] if config.loss.matching != "none" else [asked])
-    return g_count.total / n / 1e9, d_count.total / n / 1e9
 
 
 def matched(overrides: list[str], full: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from ablations import recipes, registry
 from ablations.plan import Plan
 from ablations.recipes import ancestry, suite, varied
-from ablations.sizes import forward_gflops, sizes
+from ablations.sizes import sizes
 from gigagan import config as configuration
 from gigagan.config import parse_overrides
 from gigagan.errors import UserError
@@ -381,11 +381,6 @@ def test_cost_counts_parameters_and_work(tiny, clips, clip_folder):
     assert [size.generator + size.generator_t, size.discriminator + size.discriminator_t] == pytest.approx(wanted)
     t = sum(p.numel() for p in model.generator.text.layers.parameters()) / 1e6
     assert size.generator_t == size.discriminator_t == pytest.approx(t)
-    g_flops, d_flops = forward_gflops(config)
-    off = ("attention.kinds=none", "discriminator.multi_scale=none")
-    less = forward_gflops(tiny(f"text.clip=local-dir:{clip_folder}", *off))
-    assert 0 < less[0] < g_flops
-    assert 0 < less[1] < d_flops
 
 
 def test_commands(capsys, monkeypatch):

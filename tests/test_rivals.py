@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from ablations import recipes
+from ablations.counting import step
 from ablations.plan import Plan
-from ablations.recipes import chosen, configured, family, lineage, recipe, rivals, started, suite, suites
+from ablations.recipes import chosen, configured, family, lineage, on_gpu, recipe, rivals, started, suite, suites
 from evaluation.rivals import config as configs
 from gigagan.config import parse_overrides
 from gigagan.errors import UserError
@@ -125,3 +126,17 @@ def test_a_wrong_rival_is_one_line_before_any_work(monkeypatch, field, value, wo
     monkeypatch.setattr(recipes, "suites", lambda: {"mine": wrong})
     with pytest.raises(UserError, match=words):
         recipes.suite("mine")
+
+
+@pytest.mark.parametrize(("name", "device"), [("demo", "cpu"), ("rivals", "cpu"), ("rivals", "gpu"), ("photos", "cpu")])
+def test_a_teacher_with_all_that_leads_to_a_student_takes_no_more_operations_than_gigagan(name, device):
+    of = on_gpu(suite(name)) if device == "gpu" else suite(name)
+
+    def tflop(run: str) -> float:
+        return step(of, run).gflop * configured(of, run).train.kimg
+
+    budget = tflop("gigagan")
+    for student in ("diffusion_distilled_1", "diffusion_consistency_4"):
+        if student in of.rivals:
+            spent = sum(tflop(entry.name) for entry in lineage(student))
+            assert 0.95 * budget < spent <= 1.005 * budget, student

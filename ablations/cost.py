@@ -48,9 +48,9 @@ def cost(name: str, device: str, variants: str = "", seeds: str = "") -> str:
         total_hours += hours
         lines.append(f"{f'{len(of.pretrain)} CLIPs, first':28} {'':17} {kimg:8g} {'':20} {hours:8.2f}")
     lines.append(
-        f"{name}: {len(runs)} runs x {len(of.seeds)} seeds: about {_time(total_hours, device)} of training, to which scoring adds a minute or two a run, {memory:.1f} GB of memory a run, "
-        f"{total_disk / 1000:.2f} GB of disk (operations are counted; time at {RATES[device]:g} GFLOP/s per "
-        f"{'core' if device == 'cpu' else 'device'})"
+        f"{name}: {len(runs)} runs x {len(of.seeds)} seeds: about {_time(total_hours, device)} of training, to which "
+        f"scoring adds a minute or two a run, {memory:.1f} GB of memory a run, {total_disk / 1000:.2f} GB of disk "
+        f"(operations are counted; time at {RATES[device]:g} GFLOP/s per {'core' if device == 'cpu' else 'device'})"
     )
     return "\n".join(lines + ([_drawn(of)] if of.pretrained else [" ".join(of.data.split())] if of.data else []))
 

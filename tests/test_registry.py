@@ -388,7 +388,7 @@ def test_commands(capsys, monkeypatch):
         (["list"], ("no_ms_io", "demo_long", "discriminator.multi_scale=none")),
         (["show", "demo", "no_attention"], ("differs from gigagan in", "attention.kinds: self+cross -> none")),
         (["cost", "smoke"], ("gigagan", "cpu-minutes", "GB of disk")),
-        (["cost", "demo", "--variants", "no_attention", "--seeds", "0-7"], ("1 variants x 8 seeds", "no_attention")),
+        (["cost", "demo", "--variants", "no_attention", "--seeds", "0-7"], ("1 runs x 8 seeds", "no_attention")),
         (["cost", "photos"], ("2 CLIPs, first", "140 ", "0.08", "GB of disk")),
     ):
         monkeypatch.setattr("sys.argv", ["registry", *arguments])

@@ -76,7 +76,8 @@ def test_labels_tell_rivals_apart():
 @pytest.mark.parametrize("name", rivals())
 def test_every_rival_has_a_configuration_of_its_family(name):
     entry = rivals()[name]
-    made = configs.parse_overrides(entry.family, entry.overrides if entry.family != "stylegan2" else [])
+    base = [o for o in suite("demo").overrides if not o.startswith("data.path=")] if entry.family == "stylegan2" else []
+    made = configs.parse_overrides(entry.family, [*base, *entry.overrides])
     assert isinstance(made, configs.FAMILIES[entry.family])
 
 

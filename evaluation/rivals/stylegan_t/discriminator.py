@@ -81,7 +81,7 @@ class Head(nn.Module):
 
     def __init__(self, n: int, text_width: int, d: DiscriminatorConfig) -> None:
         super().__init__()
-        # A bias before a normalisation would be taken out again.
+        # Deviation: no bias, as one before a normalisation would be taken out again.
         self.first, self.first_norm = SpectralConv1d(n, n, 1, bias=False), LocalNorm(n, d.virtual_batch)
         self.second, self.second_norm = SpectralConv1d(n, n, d.kernel, bias=False), LocalNorm(n, d.virtual_batch)
         self.last = SpectralConv1d(n, d.text_width, 1)

@@ -140,7 +140,7 @@ class ResidualConv(nn.Module):
 
     def __init__(self, n: int, w_dim: int, g: GeneratorConfig, gain: float) -> None:
         super().__init__()
-        # Deviation: the greatest number of groups up to theirs that divides n: narrow layers have fewer channels than groups.
+        # Deviation: the most groups up to theirs that divide n, as narrow layers have fewer channels than groups.
         self.groups = math.gcd(n, g.norm_groups)
         self.norm_weight, self.norm_bias = constant(n, value=1.0), constant(n)
         self.conv = NoisyConv(n, n, w_dim, gain)

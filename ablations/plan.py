@@ -461,14 +461,14 @@ class Plan:
     @property
     def timing(self) -> str:
         """A digest of the code that measures speed, and of what is timed."""
-        modules = ("speed", "timed", "timing", "execution", "samplers", "rivals")
+        modules = ("speed", "timed", "timing", "execution")
         return code(*(f"evaluation.{module}" for module in modules), "gigagan.networks") + self.drawing
 
     @property
     def drawing(self) -> str:
         """A digest of the code that draws samples."""
         own = "drawing sample upsample sampling inference prepared latents degenerate pixels"
-        return code(*(f"gigagan.{module}" for module in own.split()))
+        return code(*(f"gigagan.{module}" for module in own.split()), "evaluation.samplers", "evaluation.rivals")
 
     @property
     def protocols(self) -> str:

@@ -116,7 +116,7 @@ def load(
         return bind.load(bound, device)
     config = sampling.read_about(Path(run), rivals.kind)["config"]
     if not isinstance(config, Config):
-        return families.load(run, device, snapshot)
+        return families.load(run, device, snapshot, dtype)
     if not config.upsampler.input:
         return sampling.load(run, device, snapshot, dtype)
     if small is None:

@@ -13,6 +13,7 @@ from torch import nn
 from evaluation.rivals import config as configs
 from gigagan.clip import Clip
 from gigagan.errors import UserError, nearest
+from gigagan.inference import Dtype
 from gigagan.networks.condition import Condition
 from gigagan.sampling import Sampler, clip_of, fill, read_about
 
@@ -25,14 +26,15 @@ class Family:
     conditioning: Callable[[Clip, torch.device], Callable[[list[str]], Condition]]
     generator_of: Callable[[Any, Clip], nn.Module]
     sampler: Callable[[nn.Module, Any, Clip, torch.device], Sampler]
+    prepare: Callable[[Any], None] | None = None  # what follows from a network's weights alone is computed once
 
 
 def _stylegan_t() -> Family:
-    from evaluation.rivals.stylegan_t.generator import generator_of
+    from evaluation.rivals.stylegan_t.generator import generator_of, prepare
     from evaluation.rivals.stylegan_t.phases import StyleGANT
     from evaluation.rivals.stylegan_t.sampler import StyleGANTSampler, conditioning
 
-    return Family(StyleGANT, conditioning, generator_of, StyleGANTSampler)
+    return Family(StyleGANT, conditioning, generator_of, StyleGANTSampler, prepare)
 
 
 def _diffusion() -> Family:  # diffusers takes seconds to import
@@ -55,8 +57,9 @@ def family(name: str) -> Family:
     return FAMILIES[name]()
 
 
-def load(run: Path, device: str | torch.device, snapshot: int | None = None) -> Sampler:
-    """The averaged generator of a rival's run, or its snapshot after so many images.
+def load(run: Path, device: str | torch.device, snapshot: int | None = None, dtype: Dtype | None = "fp32") -> Sampler:
+    """The averaged generator of a rival's run, or its snapshot after so many images; ready to draw, unless ``dtype`` is
+    None, which leaves the network as it was trained. Only fp32 is known here.
 
     Raises UserError for a folder without a config, of an unknown family, without weights or with those of another
     config, and where its CLIP is not the one that it was trained with.
@@ -66,4 +69,7 @@ def load(run: Path, device: str | torch.device, snapshot: int | None = None) -> 
     clip = clip_of(run, config.text.clip, about.get("clip_sha"))
     network = of.generator_of(config, clip)
     fill(network, run, snapshot)
-    return of.sampler(network, config, clip, torch.device(device))
+    sampler = of.sampler(network, config, clip, torch.device(device))
+    if dtype is not None and of.prepare and sampler.device.type == "cpu":
+        of.prepare(network)
+    return sampler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from evaluation.rivals.stylegan_t.config import FIRST, Config, GeneratorConfig
 from gigagan.clip import Clip
 from gigagan.config import channels
+from gigagan.inference import prepare_layers
 from gigagan.networks.conv import EPSILON, upsample
 from gigagan.networks.parameters import ACTIVATION_GAIN, Linear, constant, derive, initialise, leaky_relu, normal
 
@@ -228,6 +230,31 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, text: Tensor, noise: Tensor) -> Tensor:
         return self.synthesise(self.style(z, text), noise)
+
+
+@torch.no_grad()
+def prepare(network: Generator) -> None:
+    """Let a network draw with what its weights of this moment give, computed once, as ``gigagan.inference`` does for
+    GigaGAN's: the same pictures but for rounding. It must not be trained then."""
+    prepare_layers(network.requires_grad_(False))
+    for layer in network.modules():
+        if isinstance(layer, ModulatedConv):
+            layer.forward = _prepared(layer)  # type: ignore[method-assign]
+
+
+def _prepared(layer: ModulatedConv) -> Callable[..., Tensor]:
+    """``ModulatedConv.forward``"""
+    weight = (layer.weight * layer.gain).contiguous(memory_format=torch.channels_last)
+    power, bias, padding = weight.square().sum((2, 3)).T.contiguous(), layer.bias[:, None, None], weight.shape[-1] // 2
+
+    def forward(x: Tensor, w: Tensor, noise: Tensor | float = 0.0) -> Tensor:
+        s = layer.style(w)
+        y = F.conv2d(x * s[:, :, None, None], weight, padding=padding)
+        if layer.demodulate:
+            y = y * (s.square() @ power + EPSILON).rsqrt()[:, :, None, None]
+        return y + (bias + noise)
+
+    return forward
 
 
 def generator_of(config: Config, clip: Clip) -> Generator:

@@ -92,6 +92,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, tmp_path: Path, words: li
     assert not (tmp_path / "stylegan_t").exists()
 
 
+@pytest.mark.parametrize("family", SETTINGS)
+def test_a_network_that_is_ready_to_draw_draws_what_was_trained(family: str, run) -> None:
+    folder = run(family)
+    ready, trained = (samplers.load(folder, CPU, dtype=dtype) for dtype in ("fp32", None))
+    pictures = [sampler.generate(sampler.encode(CAPTIONS), [0, 1, 2]) for sampler in (ready, trained)]
+    assert torch.allclose(*pictures, atol=1e-5)
+    assert not torch.equal(*pictures)  # it does take another way
+
+
 def test_stylegan2_with_a_part_of_gigagan_is_refused(run) -> None:
     with pytest.raises(UserError, match=r"generator\.kernels=2: StyleGAN2 has no such part: set generator\.kernels=1"):
         run("stylegan2", "generator.kernels=2")

@@ -118,9 +118,8 @@ def test_ours_over_steps_share_a_panel_with_published_ones_under_their_protocol_
     assert tracks(fid)[1, 2, 4] == [70.0, 24.0, 23.0]
     assert {*tracks(fid)} == {(2, 4, 8, 16), (1,), (1, 2, 4)}
     values = {row["variant"]: row["value"] for row in rivals if (row["metric"], row["protocol"]) == ("fd", "scenes@2")}
-    assert tracks(fd)[1, 2, 4, 8, 16, 32] == [
-        *(values[f"diffusion_teacher_{k}"] for k in (1, 2, 4, 8, 16)), values["diffusion_teacher"],
-    ]  # fmt: skip
+    teacher = [*(values[f"diffusion_teacher_{k}"] for k in (1, 2, 4, 8)), values["diffusion_teacher"]]
+    assert ([1, 2, 4, 8, 16], teacher) in [([*line.get_xdata()], [*line.get_ydata()]) for line in fd.lines]
     assert fd.get_title(loc="left") == clip_score.get_title(loc="left") == "ours, rivals (scenes@2)"
     assert "FID" not in fd.get_ylabel()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -257,7 +257,7 @@ def test_the_generator_keeps_its_summed_to_rgbs_without_multi_scale(configured):
 
 def test_variants_of_every_suite_differ_from_their_parents_there_too():
     for of in suites().values():
-        assert of.variants[:1] == (FULL,) or of.pretrained and not of.trained  # what tables compare with
+        assert of.variants[:1] == (FULL,) or (of.pretrained and not of.trained)  # what tables compare with
         for variant in of.variants[1:]:
             parent = ancestry(variant)[-2].name
             changes = difference(parse_overrides(recipe(of, parent)), parse_overrides(recipe(of, variant)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from gigagan.config import BOUNDS as SHARED
 from gigagan.config import DataConfig, TextConfig, TrainConfig
 from gigagan.errors import UserError
 from gigagan.overrides import check_bounds
@@ -70,9 +71,9 @@ class SamplingConfig:
     guidance: float = 2.0  # 1 = none; the w of Meng et al. is one less
 
 
-# As gigagan.config.BOUNDS.
-BOUNDS = {
-    "data.resolution": "[8, inf)",
+# Intervals, as in gigagan.config, whose own hold for the sections that are its; a run may only draw otherwise.
+BOUNDS = {path: interval for path, interval in SHARED.items() if path.startswith(("data.", "text.", "train."))} | {
+    "train.kimg": "[0, inf)",
     "unet.channels": "[1, inf)",
     "unet.layers": "[1, inf)",
     "unet.attention": "[1, inf)",
@@ -90,16 +91,6 @@ BOUNDS = {
     "distillation.sigma_data": "(0, inf)",
     "sampling.steps": "[1, inf)",
     "sampling.guidance": "[0, inf)",
-    "train.kimg": "[0, inf)",
-    "train.batch": "[2, inf)",
-    "train.micro_batch": "[0, inf)",
-    "train.lr_generator": "(0, inf)",
-    "train.beta1": "[0, 1)",
-    "train.beta2": "[0, 1)",
-    "train.weight_decay": "[0, inf)",
-    "train.ema_kimg": "[0, inf)",
-    "train.ema_rampup": "[0, inf)",
-    "train.threads": "[1, inf)",
 }
 MAY_BE_EMPTY = ("attention",)  # then the middle alone reads the caption
 
